@@ -209,6 +209,7 @@ def _open_picture(program: Program, p: Preprocess, sets: Sequence[Preprocess | N
     high, wide = (s.text(*AXES) if s else str(n) for s, n in zip(sides, (p.height, p.width), strict=True))
     lines += [
         *sizes_of_set(program.bounds, "set"),
+        *(["    if (samples != 1) return {0, 0, 0};"] if program.by_sample else []),
         f"    const int64_t rows = {high}, columns = {wide};",
     ]
     if p.resize is None:

@@ -123,7 +123,7 @@ def _of_tiles(var: str, o: Open) -> list[str]:
     return lines
 
 
-AXES = ("height", "width", "extent")
+AXES = ("height", "width", "extent", "samples")
 """What a run calls the sizes of the open dimensions of pictures, and the number of elements of any other."""
 
 
@@ -188,9 +188,10 @@ class CppPrinter(Printer):
             assert o.tiles is not None
             if (o.band and o.band.var) == band:
                 self.functions.add("shared_rows")
-                masks = ", ".join(f"0x{m:x}" for m in (o.tiles.more, o.tiles.less, o.tiles.middles))
-                rows = _elements(o, self.sizes)
-                lines.append(f"const tiled_rows {name} = shared_rows({rows}, {o.tiles.rows}, {masks});")
+                more, less, *masks = (f"0x{m:x}" for m in (o.tiles.more, o.tiles.less, *(m for _, m in o.tiles.once)))
+                whole = f"{_elements(o, self.sizes)}, {o.tiles.rows}, {more}, {less}"
+                lower = [f"{{{', '.join(each)}}}" for each in (map(str, o.tiles.lower), masks) if masks]
+                lines.append(f"const tiled_rows {name} = shared_rows({', '.join((whole, *lower))});")
         return lines
 
     def loop(self, s: For, pad: str) -> list[str]:
@@ -202,13 +203,18 @@ class CppPrinter(Printer):
             end = f"{self.tiled[s.open]}.whole"
         if s.after:
             t, rows = s.after.tiles, self.tiled[s.after.open]
-            begin = f"{rows}.whole * {t.rows // t.unit}"
-            behind = f"{begin} + {rows}.middle * {t.middle // t.unit}" if t.middle else begin
-            begin, end = (begin, behind) if s.after.middle else (behind, end)
+            counts = ("whole", *(f"lower[{k}]" for k in range(len(t.once))))
+            parts = [f"{rows}.{n} * {height // t.unit}" for n, height in zip(counts, (t.rows, *t.lower), strict=False)]
+            begin = " + ".join(parts[: s.after.lower + 1])
+            end = end if s.after.last else f"{begin} + {parts[s.after.lower + 1]}"
+        if s.until:
+            end = self.expr(s.until, PRECEDENCE["<"] + 1)
         if s.axis is LoopAxis.PARALLEL and self.trips:
             begin = f"begin > {s.begin} ? begin : {s.begin}" if s.begin else "begin"
             end = f"(end < {s.end} ? end : {s.end})" if s.end < self.trips else "end"
-        before = "!=" if s.together > 1 else "<"  # clang counts down to zero only where the trips are sure to end there
+        before = (
+            "!=" if s.together > 1 and not s.until else "<"
+        )  # clang counts down to zero only where the trips are sure to end there
         head = f"{pad}for (int {s.var} = {begin}; {s.var} {before} {end}; {step}) {{"
         if s.open and s.open.less and s.open.most == 1:
             return [f"{pad}if ({end[1:].partition(' ?')[0]}) {{"]
@@ -217,9 +223,9 @@ class CppPrinter(Printer):
         if s.step == 1 and address_wraps(s):
             self.functions.add("scalar_loop")
             return [f"{pad}@NAME@_SCALAR_LOOP", head]
-        if s.together > 1:
+        if s.together != 1:
             self.functions.add("together")
-            return [f"{pad}@NAME@_TOGETHER({s.together})", head]
+            return [f"{pad}@NAME@_TOGETHER({s.together or 1})", head]
         if s.open and isinstance(s.open.size, Tiles):
             return [head, *(f"{pad}    {line}" for line in (*_of_tiles(s.var, s.open), *self._tiled_rows(s.var)))]
         return [head]

@@ -9,6 +9,7 @@ from dlpack.amalgamate.cpp import number_type
 from dlpack.amalgamate.runtime import sections
 from dlpack.amalgamate.wrap import wrapped
 from dlpack.graph.ir import TensorType
+from dlpack.meaning.generation import TextEncoder
 from dlpack.plan.program import Program
 
 SAMPLER_BYTES = 12
@@ -36,7 +37,9 @@ def methods(runtime: Mapping[str, str], program: Program) -> str:
     """The same as methods of NAME::Predictor."""
     if program.decoder is None:
         return ""
-    parts = (*(["hear_method"] if program.decoder.features >= 0 else []), "decoder_method")
+    d = program.decoder
+    first = "hear_method" if d.features >= 0 else "read_method"
+    parts = (*([first] if d.encoding else []), "decoder_method")
     return "".join(indent(_text(runtime, program, part) + "\n", "  ") for part in parts)
 
 
@@ -51,7 +54,24 @@ def _text(runtime: Mapping[str, str], program: Program, section: str) -> str:
     assert d is not None
     text = sections([runtime["decoder.h"]])[section].text
     text = text.replace("@features@", str(d.features))
+    if e := d.encoder:
+        text = text.replace("@source@", str(e.lengths[-1])).replace("@readable@", str(e.vocabulary))
+        text = text.replace("@start@", ", ".join(map(str, e.start)))
     return text.replace("@context@", str(d.context)).replace("@vocabulary@", str(d.vocabulary))
+
+
+def _encoder(program: Program, e: TextEncoder) -> list[str]:
+    """What is known of an encoder of text and of its answers."""
+    return [
+        *(
+            f"typedef {number_type(program.inputs[index].dtype)} {kind}_type;"
+            for kind, index in (("source", e.tokens), ("source_mask", e.mask))
+        ),
+        f"constexpr int32_t kSourceInput = {e.tokens}, kSourceMaskInput = {e.mask};",
+        *wrapped(f"constexpr int32_t kSourceLengths[] = {{{', '.join(map(str, e.lengths))}}};"),
+        *wrapped(f"constexpr int64_t kAnswerStart[] = {{{', '.join(map(str, e.start))}}};"),
+        *wrapped(f"constexpr int32_t kNeverWritten[] = {{{', '.join(map(str, (*e.suppressed, -1)))}}};"),
+    ]
 
 
 def _tables(program: Program) -> list[str]:
@@ -65,8 +85,10 @@ def _tables(program: Program) -> list[str]:
     ]
     lines.append(f"constexpr int32_t kTokensInput = {d.tokens}, kMaskInput = {d.mask}, kLogitsOutput = {d.logits};")
     lines.append(
-        f"constexpr int32_t kFeaturesInput = {d.features};  // read with a text's first token; -1: there are none"
+        f"constexpr int32_t kEncodingSets = {d.encoding};  // sets of shapes that run an encoder, the first ones"
     )
+    lines += [f"constexpr int32_t kFeaturesInput = {d.features};"] if d.features >= 0 else []
+    lines += _encoder(program, d.encoder) if d.encoder else []
     lines += [f"constexpr int32_t kPositionsInput = {d.positions};"] if d.positions >= 0 else []
     rows = ", ".join(f"{{{rows}, {slots}}}" for rows, slots in d.sets)
     lines += [

@@ -34,6 +34,7 @@ from dlpack.plan.program import (
     SpreadStep,
     Step,
     Stride,
+    SumStep,
     TapsStep,
     WinogradStep,
 )
@@ -113,13 +114,13 @@ class StepPrinter:
         ]
         read: dict[int, tuple[Address, int]] = {}  # where prepared weights lie → those that they are made of
         for step in steps:
-            assert isinstance(step, WinogradStep | RepackStep | DequantizeStep)
-            source, nbytes = max(_reads(step), key=lambda part: part[0].offset)
-            if source.space == "prepared":
-                source, nbytes = read[source.offset]
+            assert isinstance(step, WinogradStep | RepackStep | DequantizeStep | SumStep)
+            parts = [read[a.offset] if a.space == "prepared" else (a, nbytes) for a, nbytes in _reads(step)]
+            source, nbytes = max(parts, key=lambda part: part[0].offset)
             read[step.target.offset] = source, nbytes
             lines += [f"    if (due({self.places.offset(source)} + {nbytes})) {{", *self.step(step, 2)]
-            lines += [f"        if (mapped) read_once({self.host_pointer(source)}, {nbytes});"] if mapped else []
+            if mapped and not isinstance(step, SumStep):  # whose sources kernels read as well
+                lines.append(f"        if (mapped) read_once({self.host_pointer(source)}, {nbytes});")
             lines += ["    }"]
         return [*([] if self.embed else _READ_ONCE.split("\n")), *lines, "}"]
 
@@ -188,6 +189,8 @@ class StepPrinter:
             return [f"{pad}winograd_weights<{step.edge}, own_lanes({lanes}){blocks}>({given});"]
         if isinstance(step, RepackStep):
             return self._repack(step, pad)
+        if isinstance(step, SumStep):
+            return self._sum(step, pad)
         if isinstance(step, DequantizeStep):
             return self._dequantize(step, pad)
         if not isinstance(step, CallStep):
@@ -284,6 +287,17 @@ class StepPrinter:
         count = " * ".join(f"static_cast<float>({n})" for n in (*map(_count, step.sizes), step.fixed))
         return [f"{pad}*{self.pointer(step.target)} = 1.0f / ({count});"]
 
+    def _sum(self, step: SumStep, pad: str) -> list[str]:
+        parts = ", ".join(self.host_pointer(a) for a in step.sources)
+        call = f"summed_weights<own_lanes({step.lanes})>({self.host_pointer(step.target)}, {step.count}, parts, signs);"
+        return [
+            f"{pad}{{",
+            f"{pad}    const float* const parts[] = {{{parts}}};",
+            f"{pad}    constexpr int signs[] = {{{', '.join(map(str, step.signs))}}};",
+            f"{pad}    {call}",
+            f"{pad}}}",
+        ]
+
     def _repack(self, step: RepackStep, pad: str) -> list[str]:
         """Dimensions with far apart elements in the target come first, so that it is written in order."""
         elements, read = step.written // _size(step.target), _read(step.source)
@@ -356,6 +370,8 @@ def _reads(step: Step) -> Iterator[tuple[Address, int]]:
         yield step.source, step.window**2 * step.inputs * outputs * _size(step.source)
     elif isinstance(step, RepackStep):
         yield step.source, step.read
+    elif isinstance(step, SumStep):
+        yield from ((source, step.count * _size(source)) for source in step.sources)
     else:
         assert isinstance(step, DequantizeStep)
         yield step.source, step.read
@@ -398,11 +414,11 @@ def _stride(stride: Stride) -> str:
 def sizes_of_set(bounds: Sequence[Bounds], place: str = "p.set") -> list[str]:
     """The open sizes of pictures in a set of shapes, by default the current one, in units of their steps."""
     lines = []
-    for axis, b in reversed(list(enumerate(bounds))):
+    for k, b in reversed(list(enumerate(bounds))):
         unit = b.unit
-        number = place if axis == 0 else f"{place} % {len(b.sizes)}"
+        number = place if k == 0 else f"{place} % {len(b.sizes)}"
         number += f" * {b.step // unit}" if b.step != unit else ""
-        lines.append(f"    [[maybe_unused]] const int {AXES[axis]} = {b.smallest // unit} + {number};")
+        lines.append(f"    [[maybe_unused]] const int {AXES[b.axis]} = {b.smallest // unit} + {number};")
         place = f"{place} / {len(b.sizes)}"
     return lines[::-1]
 

@@ -13,6 +13,7 @@ from dlpack.amalgamate.places import Places
 from dlpack.amalgamate.steps import sizes_of_set
 from dlpack.amalgamate.text import bytes_literal, scaling
 from dlpack.amalgamate.wrap import wrapped
+from dlpack.loops.sizes import SAMPLES
 from dlpack.plan.program import Program, Tensor
 from dlpack.plan.stages import stage_arena, stage_rooms
 
@@ -253,10 +254,12 @@ def _pictures(program: Program) -> list[str]:
     for k, t in enumerate(one.inputs):
         for d, s in enumerate(t.sizes):
             if s:
-                b, inner = program.bounds[s.axis], prod(len(b.sizes) for b in program.bounds[s.axis + 1 :])
+                place = program.place_of(s)
+                b, inner = program.bounds[place], prod(len(b.sizes) for b in program.bounds[place + 1 :])
                 rows.append(f"{{{k}, {d}, {b.step}, {len(b.sizes)}, {inner}}}")
     return [
         *out,
+        *(_samples(program) if program.by_sample else []),
         f"constexpr int32_t kExtentCount = {len(extents)};  // of all inputs and outputs",
         "// An open dimension of an input: how many sizes it has, so far apart, and how many sets have the same one.",
         "struct open_dim { int32_t input, dimension, step, count, sets; };",
@@ -266,6 +269,19 @@ def _pictures(program: Program) -> list[str]:
         *sizes_of_set(program.bounds, "set"),
         *wrapped(f"    const int64_t all[] = {{{', '.join(extents)}}};"),
         "    for (int64_t e : all) *extents++ = e;",
+        "}",
+    ]
+
+
+def _samples(program: Program) -> list[str]:
+    """How many samples a set of shapes has, and in which inputs, then outputs, each sample has a part."""
+    one = program.shape_sets[0]
+    each = (any(s and s.axis == SAMPLES for s in t.sizes) for t in (*one.inputs, *one.outputs))
+    return [
+        f"constexpr bool kOfSamples[] = {{{', '.join(map(str, each)).lower()}}};  // inputs, then outputs",
+        "int32_t samples_in(int32_t set) {",
+        *sizes_of_set(program.bounds, "set"),
+        "    return samples;",
         "}",
     ]
 

@@ -42,4 +42,5 @@ def _text(runtime: Mapping[str, str], program: Program, section: str) -> str:
         .replace("@stop_list@", listed or "-1")
         .replace("@stop_count@", str(len(part.stops)))
         .replace("@piece_bytes@", str(part.piece))
+        .replace("@most_tokens@", str(program.decoder.most if program.decoder else 0))
     )

@@ -106,7 +106,7 @@ def _fills(program: Program, e: Embedding) -> list[str]:
 def _embedding(program: Program, e: Embedding) -> list[str]:
     if program.counted:
         first, last = e.lengths
-        sets = len(program.shape_sets) if last else 1  # else of a batch, one text alone
+        sets = len(program.shape_sets) // program.batches if last else 1  # else of a batch, one text alone
         step = (last - first) // (sets - 1) if sets > 1 else 0
         told = f"return {first} + {step} * set;"
     else:
@@ -114,7 +114,7 @@ def _embedding(program: Program, e: Embedding) -> list[str]:
         told = f"constexpr int32_t lengths[] = {{{', '.join(map(str, e.lengths))}}};\n    return lengths[set];"
     return [
         f"constexpr int32_t kEmbedSize = {e.size}, kEmbedOutput = {e.output};",
-        f"constexpr int32_t kEmbedSets = {sets};",
+        f"constexpr int32_t kEmbedSets = {sets}, kEmbedApart = {program.batches};",
         f"int32_t embed_length([[maybe_unused]] int32_t set) {{\n    {told}\n}}",
         f"constexpr int32_t kEmbedLongest = {max(e.lengths)};",
         f"constexpr int kEmbedPooling = {_POOLINGS[e.pooling]};",

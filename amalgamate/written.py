@@ -57,7 +57,8 @@ def written(
     an output's size); limited (a run may exceed a maximum that the user has stated), no_limits; strings (there are
     inputs or outputs of strings), no_strings; text (there is a tokenizer), text_alone (and no strings), unit_embedding
     (it has length 1); decoder (it reads and writes tokens), no_decoder, positions (it has an input of positions);
-    speech (its texts are about features that it hears first); sound_scaled (a spectrogram's values are scaled by the
+    speech (its texts are about features that it hears first), answers (they are about a text that it reads first),
+    no_answers, encoder (one of the two); sound_scaled (a spectrogram's values are scaled by the
     largest of them); known_memory (its size does not depend on the system's threads or the machine); no_cuda; and
     where it is among `conditions`: mxnet_model (MXNet's files of the model are known), no_mxnet_model, cuda (there are
     kernels for NVIDIA's GPUs), arm_variants (there are kernels for Arm's processors with more instructions than the
@@ -67,6 +68,7 @@ def written(
     limits = {name: most for t in program.outputs for name, most in t.limits}
     strings = any(t.dtype.startswith("S") for t in (*program.inputs, *program.outputs))
     several_threads = program.threads > 1
+    answers = program.decoder is not None and program.decoder.encoder is not None
     holds = {
         "threads": several_threads,
         "one_thread": not several_threads,
@@ -101,6 +103,9 @@ def written(
         "decoder": program.decoder is not None,
         "no_decoder": program.decoder is None,
         "speech": program.decoder is not None and program.decoder.features >= 0,
+        "answers": answers,
+        "no_answers": not answers,
+        "encoder": program.decoder is not None and program.decoder.encoding > 0,
         "sound_scaled": program.sound is not None and program.sound.values == "whisper",
         "positions": program.decoder is not None and program.decoder.positions >= 0,
     }
@@ -128,7 +133,8 @@ def written(
         if program.counted:
             form = forms[0] if word == "steps" else _COUNTED.get(word, form)
         if program.by_sample and word == "steps":
-            form = r"@name@_impl::sample_steps(*\1) * (\1->set + 1)"
+            count = r"@name@_impl::samples_in(\1->set)" if program.pictures else r"(\1->set + 1)"
+            form = rf"@name@_impl::sample_steps(*\1) * {count}"
         text = re.sub(rf"@{word}\(([^@]*)\)@", form, text)
     said = json.dumps(", ".join(f"--max {name}={most}" for name, most in limits.items()))[1:-1]
     return text.replace("@limits@", said).replace("@name@", program.name).replace("@NAME@", program.name.upper())
@@ -159,8 +165,9 @@ def _memory(program: Program, side_file: bool) -> tuple[int, int, int]:
     words = len(rooms) + HANDLE_WORDS + side_file + (len(variants) > 1) + program.by_sample + (work > 0)
     if program.counted:
         tensors = (*program.inputs, *program.outputs)
+        words += len(tensors) + 1 if program.by_sample and program.pictures else 0
         words += 2 * TENSOR_WORDS + 6 + len(tensors) + sum(TENSOR_WORDS + 2 * len(t.shape) for t in tensors)
-    return words + (4 if program.decoder else 0), rest + own, rest
+    return words + (5 if program.decoder else 0), rest + own, rest
 
 
 _MACROS = re.compile(

@@ -7,8 +7,8 @@ import platform
 import time
 from pathlib import Path
 
-from bench.machines import facts_of
 from dlpack.bundle.ceilings import Ceilings, better, measure, parse
+from dlpack.targets.toolchains.processor import facts_of, this_processor
 
 __all__ = ["Ceilings", "better", "busy_cores", "facts", "machine", "measure", "parse"]
 
@@ -36,22 +36,10 @@ def machine() -> list[tuple[str, str]]:
         ("CPU", name),
         ("vector units", ", ".join(flag for flag in _TELLING_FLAGS if flag in have) or "unknown"),
         ("cores", str(os.cpu_count())),
-        ("caches", _caches() or "unknown"),
+        ("caches", str(this_processor().caches) or "unknown"),
         ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
         ("Python", platform.python_version()),
     ]
-
-
-def _caches() -> str:
-    sizes = []
-    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        try:
-            level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
-        except OSError:
-            continue
-        if kind != "Instruction":
-            sizes.append(f"L{level} {size}")
-    return ", ".join(sizes)
 
 
 def busy_cores(seconds: float = 2) -> float:

@@ -78,10 +78,18 @@ typedef struct @name@_tensor {
    the functions below describe the predictor's current set. */
 //@ end
 //@ samples
+//@ pictures
+/* The model takes any number of samples within bounds, all of one size within bounds; each such
+   number and size is a set of input shapes, and a predictor starts with set 0, the smallest. A run
+   computes one sample after the other in the same working memory. @name@_input() and
+   @name@_output() describe set 0; the functions below describe the predictor's current set. */
+//@ end
+//@ linear
 /* The model takes any number of samples up to a largest. Set k of input shapes has k + 1 samples; a
    predictor starts with one. A run computes one sample after the other in the same working memory.
    @name@_input() and @name@_output() describe one sample; the functions below describe the
    predictor's current set. */
+//@ end
 //@ end
 @NAME@_API int32_t @name@_shape_count(void);
 @NAME@_API int32_t @name@_shape(const @name@_predictor* predictor);

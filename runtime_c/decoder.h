@@ -29,6 +29,18 @@ typedef struct @name@_sampler {
                                      size_t bytes);
 
 //@ end
+//@ answers
+/* The model reads one text and writes another, its answer: a translation, say. read() takes the
+   tokens of the text that is read, at most @NAME@_SOURCE of those below @NAME@_SOURCE_VOCABULARY,
+   and begins an answer with the tokens @start@. To begin with others, rewind(p, 0) and
+   append() them: what was read stays. @NAME@_FULL for more tokens, and @NAME@_BAD_ARGUMENT for none
+   and for one that is none: nothing is read then. All other functions are about the answer. */
+#define @NAME@_SOURCE @source@
+#define @NAME@_SOURCE_VOCABULARY @readable@
+@NAME@_API @name@_status @name@_read(@name@_predictor* predictor, const int64_t* tokens,
+                                     size_t count);
+
+//@ end
 /* append() reads tokens behind those that were read before, several at a time.
    @NAME@_BAD_ARGUMENT for a token that is none; @NAME@_FULL if the text would get longer than
    @NAME@_CONTEXT: in both cases nothing is read. length() is the number of tokens
@@ -53,7 +65,13 @@ typedef struct @name@_sampler {
 /* Called with each token; `user` is what generate() was given. Not 0: that was the last one. */
 typedef int32_t (*@name@_on_token)(void* user, int64_t token);
 
+//@ answers
+/* Reads `prompt` as read() does, unless it is empty: then the answer so far goes on. The model's
+   answer is up to `most` tokens, written to `tokens` (or null) and
+//@ end
+//@ no_answers
 /* Reads `prompt` behind the text so far, then writes up to `most` tokens, to `tokens` (or null) and
+//@ end
    their number to `made` (or null), and calls `on_token` (or null) with each. A token among the
    `stop_count` of `stop` ends the text; it is not given. All tokens that are given belong to the
    text, so a next generate() goes on from there; reset() begins a new one. An empty prompt is
@@ -68,6 +86,11 @@ typedef int32_t (*@name@_on_token)(void* user, int64_t token);
 //@ section hear_method
 @name@_status hear(const float* features, size_t bytes) {
   return @name@_hear(handle_, features, bytes);
+}
+
+//@ section read_method
+@name@_status read(const int64_t* tokens, size_t count) {
+  return @name@_read(handle_, tokens, count);
 }
 
 //@ section decoder_method
@@ -126,10 +149,10 @@ bool reads_better(const reading_set_sizes& a, const reading_set_sizes& b, size_t
 // The set of shapes that reads the next of `count` tokens: one, or a block of them.
 int32_t reading_set(const @name@_predictor& p, size_t count) {
   int32_t best = -1;
-//@ speech
-  if (p.length == 0 && p.set == 0) return 0;  // the first token after hear()
+//@ encoder
+  if (p.length == 0 && p.set < kEncodingSets) return p.set;  // the first token of a text
 //@ end
-  for (int32_t k = kFeaturesInput < 0 ? 0 : 1; k < kReadingSetCount; ++k) {
+  for (int32_t k = kEncodingSets; k < kReadingSetCount; ++k) {
     const reading_set_sizes& s = kReadingSets[k];
     if (s.slots < p.length || (s.rows > 1) != (count > 1 && kMostRows > 1)) continue;
     if (best < 0 || reads_better(s, kReadingSets[best], count)) best = k;
@@ -137,6 +160,27 @@ int32_t reading_set(const @name@_predictor& p, size_t count) {
   return best;
 }
 
+//@ answers
+// How many tokens of the text that is read a set of shapes has room for.
+int32_t source_length(int32_t set) {
+  return set < kEncodingSets ? kSourceLengths[set] : @NAME@_SOURCE;
+}
+
+// Gives the encoder a text, which it reads with the first token of the answer.
+@name@_status begin_answer(@name@_predictor& p, const int64_t* tokens, int32_t count) {
+  int32_t set = 0;
+  while (kSourceLengths[set] < count) ++set;
+  const @name@_status status = @name@_set_shape(&p, set);
+  if (status != @NAME@_OK) return status;
+  p.waiting = kNoToken, p.length = 0, p.scored = -1, p.heard = count;
+  source_type* const ids = reinterpret_cast<source_type*>(own_input(p, kSourceInput));
+  p.inputs[kSourceInput] = ids;
+  for (int32_t s = 0; s < kSourceLengths[set]; ++s)
+    ids[s] = static_cast<source_type>(s < count ? tokens[s] : 0);
+  return @NAME@_OK;
+}
+
+//@ end
 // Reads the first `rows` of `tokens`, or as many as a set of shapes reads at once; counts them.
 @name@_status read_tokens(@name@_predictor& p, const int64_t* tokens, size_t count, size_t* read) {
   const int32_t set = reading_set(p, count);
@@ -152,6 +196,13 @@ int32_t reading_set(const @name@_predictor& p, size_t count) {
   for (int32_t r = 0; r < rows; ++r) ids[r] = static_cast<token_type>(r < taken ? tokens[r] : 0);
   for (int32_t s = 0; s < slots + rows; ++s)
     mask[s] = static_cast<mask_type>(s < p.length || (s >= slots && s < slots + taken) ? 1 : 0);
+//@ answers
+  source_mask_type* const there =
+      reinterpret_cast<source_mask_type*>(own_input(p, kSourceMaskInput));
+  p.inputs[kSourceMaskInput] = there;
+  for (int32_t s = 0; s < source_length(set); ++s)
+    there[s] = static_cast<source_mask_type>(s < p.heard ? 1 : 0);
+//@ end
 //@ positions
   position_type* const at = reinterpret_cast<position_type*>(own_input(p, kPositionsInput));
   p.inputs[kPositionsInput] = at;
@@ -298,9 +349,26 @@ bool makes_sense(const @name@_sampler& s) {
 }
 
 //@ end
+//@ answers
+@name@_status @name@_read(@name@_predictor* p, const int64_t* tokens, size_t count) {
+  if (p == nullptr || tokens == nullptr || count == 0 || !impl::kOwnTensors)
+    return @NAME@_BAD_ARGUMENT;
+  for (size_t k = 0; k < count; ++k) {
+    if (tokens[k] < 0 || tokens[k] >= @NAME@_SOURCE_VOCABULARY) return @NAME@_BAD_ARGUMENT;
+  }
+  if (count > @NAME@_SOURCE) return @NAME@_FULL;
+  const @name@_status status = impl::begin_answer(*p, tokens, static_cast<int32_t>(count));
+  if (status != @NAME@_OK) return status;
+  return @name@_append(p, impl::kAnswerStart, sizeof impl::kAnswerStart / sizeof(int64_t));
+}
+
+//@ end
 @name@_status @name@_append(@name@_predictor* p, const int64_t* tokens, size_t count) {
   if (p == nullptr || (tokens == nullptr && count != 0) || !impl::kOwnTensors)
     return @NAME@_BAD_ARGUMENT;
+//@ answers
+  if (p->heard == 0 && count != 0) return @NAME@_BAD_ARGUMENT;
+//@ end
   for (size_t k = 0; k < count; ++k) {
     if (tokens[k] < 0 || tokens[k] >= @NAME@_VOCABULARY) return @NAME@_BAD_ARGUMENT;
   }
@@ -341,8 +409,17 @@ const float* @name@_scores(@name@_predictor* p) {
     return @NAME@_BAD_ARGUMENT;
   const @name@_status status = impl::read_waiting(*p);
   if (status != @NAME@_OK) return status;
+//@ answers
+  float* const scores = const_cast<float*>(@name@_scores(p));
+  if (scores == nullptr) return @NAME@_BAD_ARGUMENT;
+  for (const int32_t never : impl::kNeverWritten) {
+    if (never >= 0) scores[never] = -__builtin_inff();
+  }
+//@ end
+//@ no_answers
   const float* const scores = @name@_scores(p);
   if (scores == nullptr) return @NAME@_BAD_ARGUMENT;
+//@ end
   if (sampler == nullptr || sampler->temperature == 0) {
     *token = impl::likeliest_token(scores);
   } else {
@@ -369,7 +446,13 @@ const float* @name@_scores(@name@_predictor* p) {
   if (made != nullptr) *made = 0;
   if ((stop == nullptr && stop_count != 0) || (sampler != nullptr && !impl::makes_sense(*sampler)))
     return @NAME@_BAD_ARGUMENT;
+//@ answers
+  const @name@_status status = prompt_count != 0 ? @name@_read(p, prompt, prompt_count)
+                                                 : @name@_append(p, nullptr, 0);
+//@ end
+//@ no_answers
   const @name@_status status = @name@_append(p, prompt, prompt_count);
+//@ end
   if (status != @NAME@_OK) return status;
   for (size_t k = 0; k < most; ++k) {
     int64_t token = 0;

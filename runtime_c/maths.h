@@ -563,14 +563,18 @@ template <class V> INLINE V power_of_two(ints<V> n) {
   if constexpr (sizeof(elem<V>) == 4) return bits_as<V>((bits_as<uints<V>>(n) + 127u) << 23);
   else return bits_as<V>((bits_as<uints<V>>(n) + 1023u) << 52);
 }
+#if defined(__AVX512F__)
+// x 2^(the greatest integer not above n), rounded once.
+INLINE vec<float, 16> scaled(vec<float, 16> x, vec<float, 16> n) {
+  return __builtin_ia32_scalefps512_mask(x, n, x, static_cast<uint16_t>(-1), 4);
+}
+#endif
 // x 2^n, exact unless the result is denormal or overflows: applied in two steps, of which only the
 // last rounds.
 template <class V> INLINE V times_power_of_two(V x, ints<V> n) {
 #if defined(__AVX512F__)
-  if constexpr (sizeof(V) == 64 && sizeof(elem<V>) == 4) {
-    return __builtin_ia32_scalefps512_mask(x, __builtin_convertvector(n, V), x,
-                                           static_cast<uint16_t>(-1), 4);
-  }
+  if constexpr (sizeof(V) == 64 && sizeof(elem<V>) == 4)
+    return scaled(x, __builtin_convertvector(n, V));
 #endif
   const ints<V> half_n = n >> 1;
   return x * power_of_two<V>(half_n) * power_of_two<V>(n - half_n);
@@ -594,8 +598,30 @@ template <class V> INLINE exp_parts<V> split_exp(V x) {
   return {r, bits_as<ints<V>>(shifted) - bits_as<ints<V>>(shift)};
 }
 
+//@ section exp_by_roots
+//@ needs power_of_two madd look_up_16
+#if defined(__AVX512F__)
+// 2^(k/16)
+constexpr vec<float, 16> kRootsOfTwo = {
+    1.0f,           0x1.0b5586p+0f, 0x1.172b84p+0f, 0x1.2387a6p+0f, 0x1.306fep+0f,  0x1.3dea64p+0f,
+    0x1.4bfdaep+0f, 0x1.5ab07ep+0f, 0x1.6a09e6p+0f, 0x1.7a1148p+0f, 0x1.8ace54p+0f, 0x1.9c4918p+0f,
+    0x1.ae89fap+0f, 0x1.c199bep+0f, 0x1.d5818ep+0f, 0x1.ea4afap+0f};
+
+// e^x 2^k for -105 <= x <= 90: x is n ln2 + r with 16 n an integer, whose low bits look up a root, so
+// that |r| <= ln2 / 32 needs three terms of the series.
+INLINE vec<float, 16> exp_by_roots(vec<float, 16> x, int k) {
+  typedef vec<float, 16> V;
+  const V shift = splat<V>(0x1.8p19f), shifted = madd(x, splat<V>(0x1.715476p0f), shift),
+          n = shifted - shift;
+  const V r = madd(n, splat<V>(-0x1.0bfbe8p-15f), madd(n, splat<V>(-0x1.62ep-1f), x));
+  const V root = look_up_16(kRootsOfTwo, bits_as<ints<V>>(shifted));
+  const V power = madd(r * r, madd(r, splat<V>(0x1.555556p-3f), splat<V>(0x1.00022p-1f)), r);
+  return scaled(madd(root, power, root), k == 0 ? n : n + static_cast<float>(k));
+}
+#endif
+
 //@ section exp_shifted
-//@ needs exp_parts power_of_two horner vmin vmax
+//@ needs exp_parts power_of_two horner vmin vmax exp_by_roots
 // e^x 2^k for small k.
 template <class V> INLINE V exp_reduced(V r, ints<V> n) {  // e^r 2^n
   return times_power_of_two(horner(r, 1.0f, 1.0f, 0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558b2p-5f,
@@ -603,7 +629,11 @@ template <class V> INLINE V exp_reduced(V r, ints<V> n) {  // e^r 2^n
                             n);
 }
 template <class V> INLINE V exp_shifted(V x, int k) {
-  const exp_parts<V> p = split_exp(vmin(splat<V>(90), vmax(splat<V>(-105), x)));
+  const V within = vmin(splat<V>(90), vmax(splat<V>(-105), x));
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == 64 && sizeof(elem<V>) == 4) return exp_by_roots(within, k);
+#endif
+  const exp_parts<V> p = split_exp(within);
   return exp_reduced(p.r, p.n + k);
 }
 
@@ -931,7 +961,7 @@ INLINE double log1p_(double x) {
 
 //@ section softplus
 //@ needs exp log1p abs vmax
-// log(1 + e^x), 1.8 ulp: max(x, 0) + log(1 + e^-|x|).
+// log(1 + e^x), 1.9 ulp: max(x, 0) + log(1 + e^-|x|).
 template <class V> INLINE V softplus_(V x) { return vmax(V{}, x) + log1p_(exp_(-abs_(x))); }
 
 //@ section softplus_f64
@@ -1143,7 +1173,7 @@ INLINE double acos_(double x) { return 2 * atan_(sqrt_((1 - x) / (1 + x))); }
 
 //@ section sinh
 //@ needs exp_shifted abs
-// sinh x, 1.7 ulp: an odd polynomial for |x| < 1, else h - 1 / (4 h) with h = e^|x| / 2.
+// sinh x, 2.5 ulp: an odd polynomial for |x| < 1, else h - 1 / (4 h) with h = e^|x| / 2.
 template <class V> INLINE V sinh_(V x) {
   const V a = abs_(x), u = a * a, h = exp_shifted(a, -1);
   const V odd =

@@ -51,11 +51,18 @@ struct @name@_predictor {
 //@ end
 //@ samples
   size_t sample;  // that the present step computes, else 0
+//@ pictures
+  // Bytes of a sample in the current set of shapes: of inputs, then outputs; 0 where all share one.
+  size_t strides[impl::kInputCount + impl::kOutputCount + 1];
+//@ end
 //@ end
 //@ decoder
   int64_t waiting;  // the token that generate() gave last and that is not read yet, or -1
   int32_t length;   // number of tokens in the caches
   int32_t scored;   // row of the scores after the last of them, or -1
+//@ answers
+  int32_t heard;    // number of tokens that the encoder reads or has read
+//@ end
 //@ end
   const void* inputs[impl::kInputCount + 1];
   void* outputs[impl::kOutputCount + 1];
@@ -97,6 +104,9 @@ void clear_text(@name@_predictor& p) {
   uint8_t* const caches = p.arena - kCacheBytes;
   for (size_t k = 0; k < kCacheBytes; ++k) caches[k] = 0;
   p.waiting = -1, p.length = 0, p.scored = -1;
+//@ answers
+  p.heard = 0;
+//@ end
 }
 //@ end
 //@ whole
@@ -113,11 +123,21 @@ template <class T> T* output(const @name@_predictor& p, int index, size_t offset
 // Of the present sample.
 template <class T> const T* input(const @name@_predictor& p, int index, size_t offset) {
   const uint8_t* const first = static_cast<const uint8_t*>(p.inputs[index]);
+//@ linear
   return reinterpret_cast<const T*>(first + p.sample * kInputStride[index] + offset);
+//@ end
+//@ pictures
+  return reinterpret_cast<const T*>(first + p.sample * p.strides[index] + offset);
+//@ end
 }
 template <class T> T* output(const @name@_predictor& p, int index, size_t offset) {
   uint8_t* const first = static_cast<uint8_t*>(p.outputs[index]);
+//@ linear
   return reinterpret_cast<T*>(first + p.sample * kOutputStride[index] + offset);
+//@ end
+//@ pictures
+  return reinterpret_cast<T*>(first + p.sample * p.strides[kInputCount + index] + offset);
+//@ end
 }
 //@ end
 
@@ -195,6 +215,14 @@ void describe_set(@name@_predictor& p, int32_t number) {
   };
   for (int i = 0; i < kInputCount; ++i) describe(p.sized_inputs[i], kInputs[i]);
   for (int i = 0; i < kOutputCount; ++i) describe(p.sized_outputs[i], kOutputs[i]);
+//@ samples
+  const size_t samples = static_cast<size_t>(samples_in(number));
+  for (int i = 0; i < kInputCount; ++i)
+    p.strides[i] = kOfSamples[i] ? p.sized_inputs[i].bytes / samples : 0;
+  for (int i = 0; i < kOutputCount; ++i)
+    p.strides[kInputCount + i] =
+        kOfSamples[kInputCount + i] ? p.sized_outputs[i].bytes / samples : 0;
+//@ end
 //@ end
 //@ linear
   const auto describe = [&](@name@_tensor& tensor, const @name@_tensor& first, int32_t open,

@@ -6,8 +6,15 @@
    `user` is what write() was given. Not 0: the text ends there. */
 typedef int32_t (*@name@_on_text)(void* user, const char* text, size_t bytes);
 
+//@ answers
+/* Reads a prompt in UTF-8 as read() does, unless it is empty and there is an answer, which goes on
+   then; and writes up to `most` tokens of the answer: to `text` (or null),
+//@ end
+//@ no_answers
 /* Reads a prompt in UTF-8 behind the text so far, then writes up to `most` tokens: to `text` (or
-   null), of which `written` (or null) becomes the size even if that is more than `capacity`
+   null),
+//@ end
+   of which `written` (or null) becomes the size even if that is more than `capacity`
    (@NAME@_TOO_LONG), and calls `on_text` (or null) with each piece. `stop` are the tokens that end
    the text and are not given; null: the model's own, @stops@. reset() begins a new text, and the
    first prompt of a text gets the tokens around it that the tokenizer has, such as <s>.
@@ -32,7 +39,7 @@ namespace impl { namespace {
 constexpr int64_t kTextStops[] = {@stop_list@};
 constexpr size_t kTextStopCount = @stop_count@;
 constexpr size_t kPieceBytes = @piece_bytes@;  // more than a token adds to a text
-constexpr size_t kMostWritten = @NAME@_CONTEXT + 1;  // the last one is not read
+constexpr size_t kMostWritten = @most_tokens@ + 1;  // the last one is not read
 
 // A text while it is written.
 struct text_writer {
@@ -76,14 +83,24 @@ int32_t write_token(void* user, int64_t token) {
   int64_t* const tokens = reinterpret_cast<int64_t*>(memory);
   int32_t* const ids = reinterpret_cast<int32_t*>(tokens + impl::kMostWritten);
   size_t count = 0;
+//@ answers
+  const int32_t special = @name@_length(p) == 0 || prompt_bytes != 0 ? 1 : 0;
+//@ end
+//@ no_answers
   const int32_t special = @name@_length(p) == 0 ? 1 : 0;
+//@ end
   @name@_status status =
-      @name@_tokenize(p, prompt, prompt_bytes, special, ids, @NAME@_CONTEXT, &count);
+      @name@_tokenize(p, prompt, prompt_bytes, special, ids, impl::kMostWritten - 1, &count);
   if (status == @NAME@_TOO_LONG && count != 0) return @NAME@_FULL;
   if (status != @NAME@_OK) return status;
   for (size_t k = 0; k < count; ++k) tokens[k] = ids[k];
   char* const piece = reinterpret_cast<char*>(ids + impl::kMostWritten);
+//@ answers
+  impl::text_writer w = {p, ids, 0, piece, on_text, user, text, capacity, 0, @NAME@_OK};
+//@ end
+//@ no_answers
   impl::text_writer w = {p, ids, count, piece, on_text, user, text, capacity, 0, @NAME@_OK};
+//@ end
   if (stop == nullptr) stop = impl::kTextStops, stop_count = impl::kTextStopCount;
   status = @name@_generate(p, tokens, count, most, sampler, stop, stop_count, impl::write_token, &w,
                            nullptr, nullptr);

@@ -380,7 +380,7 @@ void pool_rows(const float* rows, int32_t begin, int32_t end, float* to) {
   const int32_t length = impl::embed_length(set);
   const int32_t begin = impl::kTextPadLeft ? length - count : 0, end = begin + count;
 //@ shapes
-  status = @name@_set_shape(p, set);
+  status = @name@_set_shape(p, set * impl::kEmbedApart);
   if (status != @NAME@_OK) return status;
 //@ end
   impl::pad_ids(ids, made, static_cast<size_t>(length));

@@ -96,16 +96,21 @@ void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const i
 }
 
 //@ section shared_rows
-// How many tiles of all rows do a run's rows, and how many of fewer rows follow, of one height.
-struct tiled_rows { int whole, middle; };
+// How many tiles of all rows do a run's rows, and how many, one or none, of each lower height but the lowest.
+struct tiled_rows { int whole, lower[3]; };
 
-// Of n rows: a bit of `more`, `less` and `middles` stands for a number of rows that fill no tile.
-INLINE tiled_rows shared_rows(int n, int rows, uint32_t more, uint32_t less, uint32_t middles) {
+// Of n rows: a bit of `more`, `less` and each of `masks` stands for a number of rows that are left.
+INLINE tiled_rows shared_rows(int n, int rows, uint32_t more, uint32_t less, const int (&heights)[4] = {},
+                              const uint32_t (&masks)[3] = {}) {
   const int rest = n % rows;
-  int whole = n / rows;
-  whole += whole > 0 && (less >> rest & 1) != 0 ? -1 : static_cast<int>(more >> rest & 1);
-  const int left = n - whole * rows;
-  return {whole, left > 0 ? static_cast<int>(middles >> left & 1) : 0};
+  tiled_rows r = {n / rows, {}};
+  r.whole += r.whole > 0 && (less >> rest & 1) != 0 ? -1 : static_cast<int>(more >> rest & 1);
+  int left = n - r.whole * rows;
+  for (int k = 0; k < 3; ++k) {
+    r.lower[k] = left > 0 ? static_cast<int>(masks[k] >> left & 1) : 0;
+    left -= r.lower[k] * heights[k];
+  }
+  return r;
 }
 
 //@ section fill_behind

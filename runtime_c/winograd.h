@@ -1,5 +1,5 @@
-// Winograd's weights, which a predictor computes when it is created. The top of vectors.h explains
-// the sections.
+// Winograd's and Strassen's weights, which a predictor computes when it is created. The top of
+// vectors.h explains the sections.
 
 //@ section winograd_3x3
 // G times a column w of a 3x3 window, for each size of tile.
@@ -191,5 +191,22 @@ template <int N>
                   bits_as<vec<int16_t, 2 * N>>((rows[0][i][j] & 0xffff) | (rows[1][i][j] << 16)));
       }
     }
+  }
+}
+
+//@ section summed_weights
+//@ needs load store own_lanes
+// Writes n sums of `parts`, each times its sign, n a multiple of N.
+template <int N, size_t COUNT>
+[[gnu::noinline]] void summed_weights(float* to, size_t n, const float* const (&parts)[COUNT],
+                                      const int (&signs)[COUNT]) {
+  typedef vec<float, N> V;
+  for (size_t i = 0; i < n; i += N) {
+    V sum{};
+    for (size_t k = 0; k < COUNT; ++k) {
+      const V part = load<V>(parts[k] + i);
+      sum += signs[k] > 0 ? part : -part;
+    }
+    store<V>(to + i, sum);
   }
 }

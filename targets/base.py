@@ -61,6 +61,11 @@ def processor_code(machine: Machine, program: Program) -> Code:
     return Code(program, machine.name, machine.condition, machine.instructions, lambda: CppPrinter(machine.fma_call))
 
 
+def about(machine: Described) -> str:
+    """Which processor a machine is the description of, for people; "" where it is only a kind."""
+    return machine.about if isinstance(machine, Machine) else ""
+
+
 class Described(Protocol):
     """What the pipeline asks of a machine's description: its name, and the compiler's flags for a file with code for it
     alone. `Build.backend` and `Build.code` know the rest."""

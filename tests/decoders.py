@@ -21,7 +21,8 @@ class Decoder:
 
     `kv`: heads of keys and values, fewer than `heads` share them. `slots`: positions come from the slot in the cache,
     not from position_ids, so that the export is right only for a cache without gaps. `window`: a token sees the last so
-    many, counted by slots. `masked`: it has attention_mask, and `heeded`: it looks at it.
+    many, counted by slots; with `table`, by those rows and columns of a table of so many positions. `masked`: it has
+    attention_mask, and `heeded`: it looks at it.
     `grouped`: its attention is GroupQueryAttention with these attributes, as onnxruntime's model builder has it, which
     counts positions from the mask and leaves the size of a head open.
     """
@@ -36,6 +37,7 @@ class Decoder:
     seed: int = 0
     slots: bool = False
     window: int = 0
+    table: int = 0
     masked: bool = True
     heeded: bool = True
     grouped: dict[str, Any] | None = None
@@ -163,6 +165,13 @@ class Decoder:
         up = self.add("Mul", gate, self.add("MatMul", h, self.matrix(self.width, self.hidden)))
         return self.add("Add", x, self.add("MatMul", up, self.matrix(self.hidden, self.width)))
 
+    def cut(self, past: str, total: str) -> str:
+        """Who sees whom, bool[1, 1, rows, slots], cut out of a constant for all positions, as GPT-Neo has it."""
+        every = np.tri(self.table, dtype=np.bool_) & ~np.tri(self.table, k=-(self.window or self.table), dtype=np.bool_)
+        zero, rows, columns = (self.constant(np.array([n], np.int64)) for n in (0, 2, 3))
+        lines = self.add("Slice", self.constant(every[None, None]), past, total, rows)
+        return self.add("Slice", lines, zero, total, columns)
+
     def model(self) -> ModelProto:
         past = self.rows("past_key_values.0.key", 2)
         new = self.rows("input_ids", 1)
@@ -173,7 +182,9 @@ class Decoder:
         own = self.add("Range", self.add("Reshape", past, scalar), self.add("Reshape", total, scalar), one)
         column = self.add("Unsqueeze", own, self.constant(np.array([1], np.int64)))
         seen = self.add("LessOrEqual", every, column)  # [rows, slots]
-        if self.window:
+        if self.table:
+            seen = self.cut(past, total)
+        elif self.window:
             first = self.add("Sub", column, self.constant(np.int64(self.window)))
             seen = self.add("And", seen, self.add("Greater", every, first))
         if self.masked and self.heeded:

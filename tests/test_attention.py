@@ -15,8 +15,8 @@ from dlpack.targets.cpu.attention import fuses
 from dlpack.targets.cpu.machine import AVX2, AVX512, SCALAR, WASM
 
 
-def model(heads: int, queries: int, keys: int) -> ModelProto:
-    """Softmax(q k^T / 4 + mask) v for heads of 16 numbers, values of 24."""
+def model(heads: int, queries: int, keys: int, turned: bool = False) -> ModelProto:
+    """Softmax(q k^T / 4 + mask) v for heads of 16 numbers, values of 24, which may be given as columns."""
     shapes = {
         "q": [1, heads, queries, 16],
         "k": [1, heads, keys, 16],
@@ -33,6 +33,10 @@ def model(heads: int, queries: int, keys: int) -> ModelProto:
         helper.make_node("Transpose", ["heads"], ["by_query"], perm=[0, 2, 1, 3]),
         helper.make_node("Reshape", ["by_query", "shape"], ["y"]),
     ]
+    if turned:
+        shapes["v"] = [1, heads, 24, keys]
+        nodes[5].input[1] = "values"
+        nodes.insert(0, helper.make_node("Transpose", ["v"], ["values"], perm=[0, 1, 3, 2]))
     constants = {"quarter": np.float32(0.25), "shape": np.array([1, queries, heads * 24])}
     graph = helper.make_graph(
         nodes,
@@ -52,6 +56,17 @@ def test_every_machine_computes_attention_in_one_kernel(tmp_path: Path) -> None:
     bundle = build(tmp_path / "net.onnx", tmp_path / "bundle", options)
     kernels = [k for k in read_kernels(bundle) if k["schedule"].startswith("attention")]
     assert [k["machine"] for k in kernels] == list(machines)
+    assert all(e["passed"] for e in read_manifest(bundle)["verification"])
+
+
+def test_values_in_columns_are_turned_first(tmp_path: Path) -> None:
+    """Vectors run along a value's numbers: as columns they would be read one by one."""
+    onnx.save(model(6, 131, 203, turned=True), tmp_path / "net.onnx")
+    options = Options(target="source", name="net", target_options={"machine": "avx512"})
+    bundle = build(tmp_path / "net.onnx", tmp_path / "bundle", options)
+    kernels = read_kernels(bundle)
+    assert any(k["schedule"].startswith("attention") for k in kernels)
+    assert any(k["computes"].endswith("float32[1x6x203x24]") for k in kernels)
     assert all(e["passed"] for e in read_manifest(bundle)["verification"])
 
 

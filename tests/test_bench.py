@@ -261,7 +261,6 @@ def test_page_says_what_is_missing_without_paths() -> None:
 )  # fmt: skip
 def test_a_machine_is_called_by_its_name_and_its_cores(facts: dict[str, str], title: str, stem: str) -> None:
     assert machines.title_of(facts) == title and machines.stem_of(title) == stem
-    assert machines.facts_of([f"{key} : {value}" for key, value in facts.items()]) == facts
 
 
 def test_a_table_takes_the_place_of_the_older_one_of_its_kind(tmp_path: Path) -> None:

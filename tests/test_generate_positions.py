@@ -22,8 +22,24 @@ NET = Decoder(layers=2, width=16, heads=2, kv=1, hidden=16, vocabulary=31)
 
 @pytest.mark.parametrize(
     "net",
-    [replace(NET, slots=True), replace(NET, window=3), replace(NET, window=40), replace(NET, slots=True, window=9)],
-    ids=["no position_ids", "window of 3", "window longer than some texts", "both"],
+    [
+        replace(NET, slots=True),
+        replace(NET, window=3),
+        replace(NET, window=40),
+        replace(NET, slots=True, window=9),
+        replace(NET, window=5, table=200),
+        replace(NET, window=5, table=64),
+        replace(NET, table=64),
+    ],
+    ids=[
+        "no position_ids",
+        "window of 3",
+        "window longer than some texts",
+        "both",
+        "window cut out of a table",
+        "a table of the context",
+        "a causal table of the context",
+    ],
 )
 def test_positions_are_those_of_the_text(net: Decoder, tmp_path: Path) -> None:
     """A window that is longer than the text of the verification is counted by slots in no set of shapes."""

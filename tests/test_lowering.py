@@ -102,14 +102,15 @@ def test_packing_fills_blocks_with_zeros() -> None:
         assert packed[o // 4, k, o % 4] == (w[o, k] if o < 6 else 0)
 
 
+@pytest.mark.parametrize("curve", ["Erf", "Tanh"])
 @pytest.mark.parametrize("seen", [False, True], ids=["inside", "an output"])
-def test_erf_plus_one_is_one_function(tmp_path: Path, seen: bool) -> None:
-    """GELU's x / sqrt 2, erf, + 1 become a product and a function; not where erf itself is an output."""
+def test_a_curve_plus_one_is_one_function(tmp_path: Path, curve: str, seen: bool) -> None:
+    """GELU's x / sqrt 2, erf, + 1 become a product and a function, also tanh + 1; not where the curve is an output."""
     node = helper.make_node
     constants = {"r": np.float32([1.4142135]), "one": np.float32(1), "half": np.float32(0.5)}
     nodes = [
         node("Div", ["x", "r"], ["d"]),
-        node("Erf", ["d"], ["e"]),
+        node(curve, ["d"], ["e"]),
         node("Add", ["one", "e"], ["p"]),
         node("Mul", ["x", "p"], ["m"]),
         node("Mul", ["m", "half"], ["y"]),
@@ -118,7 +119,7 @@ def test_erf_plus_one_is_one_function(tmp_path: Path, seen: bool) -> None:
     onnx.save(nets.model(nodes, {"x": (3, 50)}, outputs, constants), tmp_path / "gelu.onnx")
     kernels = read_kernels(build(tmp_path / "gelu.onnx", tmp_path / "b"))
     operators = {op for k in kernels for op in k["computes"].split(":")[0].split(" + ")}
-    assert operators == ({"Div", "Erf", "Add", "Mul"} if seen else {"Mul", "ErfPlusOne"})
+    assert operators == ({"Div", curve, "Add", "Mul"} if seen else {"Mul", f"{curve}PlusOne"})
 
 
 @pytest.mark.parametrize(

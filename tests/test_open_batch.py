@@ -328,7 +328,10 @@ def test_what_keeps_samples_apart(nodes: list[NodeProto], weights: dict[str, Any
         (["x={3..2}x3"], "the smaller first"),
         (["x={1..1}x3"], "the smaller first"),
         (["x={1..65537}x3"], "at most 65,536"),
-        (["x={1..8}x{1..8}x{1..8}"], "two dimensions of an input may be open; for others use --buckets"),
+        (
+            ["x=3x{1..8}x{1..8}x{1..8}"],
+            "two dimensions of an input may be open, and a batch before them; for others use",
+        ),
         (["x={1..65536}x3x{1..65535}"], "4,294,901,760 sizes, and at most 2,147,483,647 are possible: give steps"),
         (["x={1..8}x3", "y={1..9}x3"], "different bounds"),
         (["x={1..8}x3", "x={1..8}x4"], "two dimensions of an input"),

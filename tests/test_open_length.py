@@ -247,9 +247,11 @@ def test_javascript_takes_any_length(net: Path, tmp_path: Path) -> None:
     done = run([*node_command(), tmp_path / "largest.mjs"], limit_s=60)
     assert done.stdout.splitlines() == [
         "true 20,12,2 true",
-        "net takes ids 1x2, mask 1x2 to ids 1x20, mask 1x20, not {\"ids\":[1,21]}",
+        "net takes ids 1x2, mask 1x2 to ids 1x20, mask 1x20, not {\"ids\":[1,21]}: "
+        "dimension 1 of ids is 2 to 20, not 21",
         'input "ids" is BigInt64Array of 21; the model takes BigInt64Array of 2 (1 x 2) or 20 (1 x 20)',
-        "net takes ids 1x2, mask 1x2 to ids 1x80, mask 1x80, not {\"ids\":[1,81]}",
+        "net takes ids 1x2, mask 1x2 to ids 1x80, mask 1x80, not {\"ids\":[1,81]}: "
+        "dimension 1 of ids is 2 to 80, not 81",
     ], done.stderr  # fmt: skip
 
 

@@ -26,7 +26,8 @@ from dlpack.loops.ir import After, Open
 from dlpack.loops.rests import tiles_for
 from dlpack.loops.sizes import Size, Tiles
 from dlpack.meaning.open_batch import Bounds, opened_batch
-from dlpack.meaning.shape_sets import find_set, sets_of
+from dlpack.meaning.open_sizes import OpenSizes
+from dlpack.meaning.shape_sets import find_set, no_set, sets_of
 from dlpack.pipeline import Options, build
 from dlpack.stages.prepare import clean_graph
 from dlpack.targets.wasm.run import node_command
@@ -195,7 +196,9 @@ def test_python_takes_a_picture_of_any_size(models: Path, classes: Path) -> None
     with dlpack.load(classes) as predictor:
         for size in SIZES:
             close(predictor.run(question(*size)), expected(models / "classes.onnx", question(*size)))
-        with pytest.raises(ValueError, match=r"image 1x3x34x18; .* image 1x3x17x18 to image 1x3x33x41"):
+        with pytest.raises(
+            ValueError, match=r"image 1x3x34x18; .* to image 1x3x33x41: dimension 2 of image is 17 to 33, not 34"
+        ):
             predictor.run(question(34, 18))
 
 
@@ -297,7 +300,9 @@ def test_javascript_chooses_by_the_number_of_pixels_or_the_shape(models: Path, t
     )
     done = run([*node_command(), tmp_path / "shapes.mjs"], limit_s=60)
     assert done.stdout.splitlines() == [
-        "6 384 1x1x24x16", 'mask takes image 1x3x8x16 to image 1x3x24x32, not {"image":[1,3,24,17]}',
+        "6 384 1x1x24x16",
+        'mask takes image 1x3x8x16 to image 1x3x24x32, not {"image":[1,3,24,17]}: '
+        "dimension 3 of image is 16 to 32 in steps of 8, not 17",
     ], done.stderr  # fmt: skip
 
 
@@ -349,6 +354,32 @@ def test_millions_of_sizes_are_a_rule() -> None:
     assert own["preprocess"] == {**spec, "height": 480, "width": 641}
     assert find_set(manifest, {"image": (1, 3, 480, 2049)}) is None
     assert find_set(manifest, {"image": (2, 3, 480, 640)}) is None and find_set(manifest, {}) is None
+    assert isinstance(sets, OpenSizes) and sets.wrong({"image": (1, 3, 480, 641)}) == sets.wrong({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("shapes", "why"),
+    [
+        ({"a": (1, 6), "b": (6, 2)}, "dimension 1 of a is 1 to 9 in steps of 2, not 6"),
+        ({"a": (1, 5), "b": (11, 2)}, "dimension 0 of b is 1 to 9 in steps of 2, not 11"),
+        ({"a": (1, 5), "b": (7, 2)}, "dimension 0 of b is 7, and dimension 1 of a 5: they are equal"),
+        ({"a": (2, 5), "b": (5, 2)}, "dimension 0 of a is 1, not 2"),
+        ({"a": (5,), "b": (5, 2)}, "a has 2 dimensions, not 1"),
+    ],
+)  # fmt: skip
+def test_the_wrong_dimension_is_named(shapes: dict[str, tuple[int, ...]], why: str) -> None:
+    manifest = {
+        "inputs": [{"name": "a", "shape": [1, 1]}, {"name": "b", "shape": [1, 2]}],
+        "outputs": [],
+        "macs": 1,
+        "open": {
+            "dimensions": [{"smallest": 1, "largest": 9, "step": 2}],
+            "inputs": {"a": {"1": {"dimension": 0}}, "b": {"0": {"dimension": 0}}},
+            "outputs": {},
+            "macs": 1,
+        },
+    }
+    assert no_set(manifest, shapes).endswith(f"; the model expects a 1x1, b 1x2 to a 1x9, b 9x2: {why}")
 
 
 @pytest.mark.parametrize(
@@ -408,14 +439,22 @@ def test_bounds_have_steps() -> None:
 
 
 def test_lower_tiles_do_the_last_rows_where_they_are_faster() -> None:
-    """12 rows of two vectors have tiles of 6 and 4 behind them: 13 rows are 6 and twice 4, and not 12 and 4."""
-    tiles = tiles_for(12, 2, False)
-    assert tiles is not None and (tiles.middle, tiles.low, tiles.unit) == (6, 4, 2) and tiles_for(2, 2, False) is None
-    shared = {n: tiles.shared(n) for n in range(1, 200)}
-    assert shared[4] == (0, 0) and shared[5] == (0, 1) and shared[11] == (1, 0) and shared[13] == (0, 1)
-    assert shared[30] == (2, 1) and shared[38] == (2, 1) and shared[36] == (3, 0)
-    for n, (whole, middle) in shared.items():
-        after = After(Open(1, 12, tiles=tiles)), After(Open(1, 12, tiles=tiles), middle=True)
-        (low, end), (begin, behind) = (a.range(n) for a in after)
-        assert begin == whole * 6 and behind == low == begin + middle * 3 and end == -(-n // 2)
-        assert low * 2 + -(-max(0, n - low * 2) // 4) * 4 <= -(-n // 12) * 12  # never beyond whole tiles
+    """Whole tiles, then at most one of each height but the lowest, and never beyond what whole tiles would do."""
+    assert tiles_for(2, 2, False) is None
+    for rows, vectors, far in ((12, 2, False), (8, 2, True), (14, 1, False), (9, 3, True)):
+        tiles = tiles_for(rows, vectors, far)
+        assert tiles is not None and [*tiles.lower] == sorted(tiles.lower, reverse=True)
+        assert not [h for h in (rows, *tiles.lower) if h % tiles.unit]
+        for n in range(1, 200):
+            counts, ranges = (
+                tiles.shared(n),
+                [After(Open(1, rows, tiles=tiles), k).range(n) for k in range(len(tiles.lower))],
+            )
+            assert counts[0] >= 0 and set(counts[1:]) <= {0, 1}
+            at = counts[0] * rows
+            for (begin, end), height, count in zip(ranges, tiles.lower, (*counts[1:], None), strict=True):
+                assert begin * tiles.unit == at
+                trips = max(0, -(-(end - begin) * tiles.unit // height))
+                assert count in (None, trips)
+                at += trips * height
+            assert n <= at <= -(-n // rows) * rows

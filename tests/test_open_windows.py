@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import pytest
 from onnx import ModelProto, TensorProto, helper
 from shape_bundles import close, expected
 from test_open_batch import model
 
 import dlpack
-from dlpack.errors import UnsupportedError
 from dlpack.graph.trimmed import trimmed
 from dlpack.meaning.open_batch import opened_batch
 from dlpack.pipeline import Options, build
@@ -121,16 +119,16 @@ def test_windows_between_attention(tmp_path: Path) -> None:
     assert "extent" in text
 
 
-def test_what_attention_and_strides_do_not_share(tmp_path: Path) -> None:
-    """The error names what is against each way."""
+def test_attention_before_strides(tmp_path: Path) -> None:
+    """The number of steps behind the windows is another; tests/test_picture_lengths.py has these in front."""
     made = of_steps()
     del made.graph.node[6:]
     made.graph.node[5].attribute.append(helper.make_attribute("strides", [2]))
     made.graph.node[5].output[0] = "states"
     onnx.save(made, tmp_path / "net.onnx")
-    _, batch = opened_batch(["x=1x2..70x8"])
-    with pytest.raises(UnsupportedError, match=r"MatMul 'scores' .*; the output 'states' is 1x16x1 with 2 and 1x16x35"):
-        build(tmp_path / "net.onnx", tmp_path / "net", Options(shapes={"x": (1, 2, 8)}, batch=batch))
+    rng = np.random.default_rng(3)
+    asked = {n: {"x": rng.standard_normal((1, n, 8)).astype(np.float32)} for n in (70, 2, 3, 13, 64, 65, 69)}
+    assert "move_pixels(" in compare(tmp_path / "net.onnx", "1x2..70x8", asked)
 
 
 def test_what_is_cut_off_is_not_computed() -> None:

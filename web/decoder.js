@@ -22,8 +22,9 @@ export class Decoder {
     this.context = decoder.context;
     this.vocabulary = decoder.vocabulary;
     this._block = decoder.block;
+    this._encoder = decoder.encoder;
     this._page = predictor._memory.buffer.byteLength;
-    const pages = Math.ceil((LIST + 8 * this._block) / 65536);
+    const pages = Math.ceil((LIST + 8 * Math.max(this._block, decoder.encoder?.most ?? 0)) / 65536);
     predictor._memory.grow(pages);
   }
 
@@ -41,6 +42,20 @@ export class Decoder {
   rewind(length) {
     if (!(length >= 0 && length <= this.length)) throw new RangeError(`the text has ${this.length} tokens, not ${length}`);
     this._done(this._call("rewind", length));
+  }
+
+  /** Reads a text with the encoder, and begins an answer; to begin it with other tokens, rewind(0) and append them. */
+  read(tokens) {
+    const encoder = this._encoder;
+    if (!encoder) throw new Error(`${this.predictor.name} has no encoder of text: append() reads tokens`);
+    const all = this._checked(tokens, encoder.vocabulary);
+    if (!all.length) throw new Error("there are no tokens to read");
+    if (all.length > encoder.most) {
+      const text = `the text has ${all.length} tokens, and the encoder reads ${encoder.most}`;
+      throw Object.assign(new RangeError(text), { code: FULL, tokens: [] });
+    }
+    new BigInt64Array(this._memory, this._page + LIST, all.length).set(all.map(BigInt));
+    this._done(this._call("read", this._page + LIST, all.length));
   }
 
   /** Reads tokens behind the text so far; nothing is read where one is none or the text would get too long. */
@@ -92,13 +107,14 @@ export class Decoder {
 
   /** The tokens that the model writes after the prompt, one at a time; index.d.ts has the options. */
   async *tokens(prompt, { maxTokens = 128, stop = [], signal, keep = false, ...sampling } = {}) {
-    const given = this._checked(prompt);
+    const given = this._checked(prompt, this._encoder?.vocabulary);
     checkSampling(sampling);
     if (!keep) this.rewind(0);
     if (!given.length && !this.length) throw new Error("the prompt is empty, and there is no text to go on from");
     const sampler = { ...sampling };
     const ends = new Set(stop);
-    await this.append(given, { signal });
+    if (!this._encoder) await this.append(given, { signal });
+    else if (given.length) this.read(given);
     for (let k = 0; k < maxTokens; k++) {
       signal?.throwIfAborted();
       const token = this.sample(sampler);
@@ -154,10 +170,10 @@ export class Decoder {
     return Object.assign(new RangeError(text), { code: FULL, tokens: [] });
   }
 
-  _checked(tokens) {
+  _checked(tokens, most = this.vocabulary) {
     const all = Array.from(tokens, Number);
-    const wrong = all.find((token) => !(Number.isInteger(token) && token >= 0 && token < this.vocabulary));
-    if (wrong !== undefined) throw new RangeError(`${wrong} is no token; the model's are 0 to ${this.vocabulary - 1}`);
+    const wrong = all.find((token) => !(Number.isInteger(token) && token >= 0 && token < most));
+    if (wrong !== undefined) throw new RangeError(`${wrong} is no token; the model's are 0 to ${most - 1}`);
     return all;
   }
 }

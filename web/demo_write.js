@@ -7,9 +7,10 @@ const MOST = 2 ** 32 - 1; // of the seeds that are drawn
 const number = (id, attributes) => made("input", { id, type: "number", required: true, inputMode: "numeric", ...attributes });
 
 /** The settings of a text, each a labelled field, and what they say in a line. */
-function settings(context) {
-  const tokens = number("tokens", { min: 1, max: context, value: Math.min(200, Math.max(1, context >> 1)) });
-  const temperature = made("input", { id: "temperature", type: "range", min: 0, max: 2, step: 0.05, value: 0.8 });
+function settings(context, answers) {
+  const usual = answers ? context : Math.min(200, Math.max(1, context >> 1));
+  const tokens = number("tokens", { min: 1, max: context, value: usual });
+  const temperature = made("input", { id: "temperature", type: "range", min: 0, max: 2, step: 0.05, value: answers ? 0 : 0.8 });
   const topK = number("top-k", { min: 0, max: 1e6, value: 40 });
   const topP = made("input", { id: "top-p", type: "range", min: 0.05, max: 1, step: 0.05, value: 0.95 });
   const seed = number("seed", { min: 0, max: Number.MAX_SAFE_INTEGER, value: 0 });
@@ -60,17 +61,20 @@ function timingText({ prompt, read, tokens, write }) {
 
 /** Shows a TextWriter, or one in a worker. */
 export function write(writer, manifest) {
-  const { context } = manifest.decoder;
-  const prompt = made("textarea", { id: "prompt", rows: 4, value: "Once upon a time" });
-  const hint = made("p", { id: "room", textContent: `Prompt and answer together have up to ${context} tokens.` });
+  const { context, encoder } = manifest.decoder;
+  const prompt = made("textarea", { id: "prompt", rows: 4, value: encoder ? "The house is old." : "Once upon a time" });
+  const room = encoder
+    ? `The model reads up to ${encoder.most} tokens, and answers with up to ${context}.`
+    : `Prompt and answer together have up to ${context} tokens.`;
+  const hint = made("p", { id: "room", textContent: room });
   prompt.setAttribute("aria-describedby", hint.id);
-  const { box, read } = settings(context);
+  const { box, read } = settings(context, Boolean(encoder));
   const button = made("button", { id: "go", type: "submit", textContent: "Write" });
   const form = made("form", { className: "card" });
   form.setAttribute("aria-label", "Text");
   const row = made("p", { className: "row" });
   row.append(button);
-  form.append(labelled("Text to continue", prompt), hint, row, box);
+  form.append(labelled(encoder ? "Text to answer" : "Text to continue", prompt), hint, row, box);
   $("work").prepend(form);
 
   let running = null;
@@ -105,7 +109,7 @@ export function write(writer, manifest) {
       if (writer.timing) $("timing").textContent = timingText(writer.timing);
       shown = performance.now();
     };
-    $("text").replaceChildren(made("b", { textContent: prompt.value }), tail);
+    $("text").replaceChildren(...(encoder ? [] : [made("b", { textContent: prompt.value })]), tail);
     $("timing").textContent = "";
     show("text");
     try {

@@ -158,6 +158,8 @@ export interface Manifest {
     vocabulary: number;
     block: number;
     cache_bytes: number;
+    /** Of a model that reads a text and answers it. */
+    encoder?: { tokens: string; mask: string; most: number; vocabulary: number; start: number[] };
   };
   /** What the outputs mean; web/README.md describes the keys of each kind. */
   task?: { kind: "classify" | "detect" | "style" | "digits" | "text" | "generate" | "transcribe"; [key: string]: unknown };
@@ -541,6 +543,8 @@ export class Decoder {
   ): Promise<number[]>;
   /** The same, one at a time, each computed when it is asked for. */
   tokens(prompt: Iterable<number>, options?: TokenOptions): AsyncGenerator<number>;
+  /** Of a model with an encoder of text: it reads one, and begins an answer; rewind(0) and append() begin another. */
+  read(tokens: Iterable<number>): void;
   /** Reads tokens behind the text so far. */
   append(tokens: Iterable<number>, options?: { signal?: AbortSignal }): Promise<void>;
   /** The scores of all tokens to follow the text; null where nothing was read since it began or was cut. */

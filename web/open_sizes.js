@@ -29,7 +29,8 @@ class OpenSizes {
 
   /** Bytes of a predictor for the sets; its C functions can use the memory behind `free`. */
   bytes({ _call, _memory }, free) {
-    const input = this.manifest.inputs.findIndex((t) => this.rule.inputs[t.name]);
+    const { name } = this._told();
+    const input = this.manifest.inputs.findIndex((t) => t.name === name);
     const { shape } = this.at(this.length - 1).inputs[input];
     const at = Math.ceil(free / 8) * 8;
     if (at + 8 * shape.length > _memory.buffer.byteLength) _memory.grow(1);
@@ -79,39 +80,69 @@ class OpenSizes {
     const fits = (t) => shapes[t.name] === undefined || String(shapes[t.name]) === String(t.shape);
     if (number < 0 || !this.at(number).inputs.every(fits)) {
       const [first, last] = this.map((set) => set.inputs.map((t) => `${t.name} ${t.shape.join("x")}`).join(", "));
-      throw new RangeError(`${this.manifest.name} takes ${first} to ${last}, not ${JSON.stringify(shapes)}`);
+      const wrong = this._wrong(shapes);
+      const told = `${this.manifest.name} takes ${first} to ${last}, not ${JSON.stringify(shapes)}`;
+      throw new RangeError(wrong ? `${told}: ${wrong}` : told);
     }
     return number;
   }
 
+  /** The first dimension of shapes of inputs that is none of theirs, in words; undefined where there is none. */
+  _wrong(shapes) {
+    const sizes = {};
+    for (const { name, shape: own } of this.manifest.inputs) {
+      const shape = shapes[name];
+      if (!shape) continue;
+      if (shape.length !== own.length) return `${name} has ${own.length} dimensions, not ${shape.length}`;
+      for (const [d, n] of shape.entries()) {
+        const axis = this.rule.inputs[name]?.[d]?.dimension;
+        const told = `dimension ${d} of ${name}`;
+        if (axis === undefined) {
+          if (n !== own[d]) return `${told} is ${own[d]}, not ${n}`;
+          continue;
+        }
+        const { smallest, step } = this.rule.dimensions[axis];
+        const bounds = `${smallest} to ${this.largest[axis]}${step > 1 ? ` in steps of ${step}` : ""}`;
+        if (!(n >= smallest && n <= this.largest[axis] && (n - smallest) % step === 0)) return `${told} is ${bounds}, not ${n}`;
+        const [first, before] = (sizes[axis] ??= [n, told]);
+        if (n !== first) return `${told} is ${n}, and ${before} ${first}: they are equal`;
+      }
+    }
+    return undefined;
+  }
+
   /** The number of the set in which the inputs have as many elements as these; -1 without one. */
   fitting(inputs) {
-    const [name, rules] = Object.entries(this.rule.inputs).sort((a, b) => Object.keys(b[1]).length - Object.keys(a[1]).length)[0];
-    const { shape } = this.manifest.inputs.find((t) => t.name === name);
-    const dims = Object.keys(rules).map(Number);
-    const rest = shape.reduce((n, extent, d) => (dims.includes(d) ? n : n * extent), 1);
-    const product = inputs[name]?.length / rest;
-    const [first, second] = dims.map((d) => rules[d].dimension);
-    const found = [];
-    const { smallest, largest, step } = this.rule.dimensions[first];
-    for (let n = smallest; n <= largest; n += step) {
-      const sizes = [];
-      sizes[first] = n;
-      if (second !== undefined) sizes[second] = product / n;
-      else if (n !== product) continue;
-      const number = this._number(sizes);
-      if (number >= 0) found.push(number);
-    }
+    const found = [...this._fitting(inputs, [])];
     if (found.length > 1) {
-      const told = found.slice(0, 2).map((k) =>
-        this.at(k)
-          .inputs.find((t) => t.name === name)
-          .shape.join("x"),
-      );
+      const { name } = this._told();
+      const told = found.slice(0, 2).map((k) => this.at(k).inputs.find((t) => t.name === name).shape.join("x"));
       const shown = `${told.join(" or ")}${found.length > 2 ? " or others" : ""}`;
       throw new TypeError(`input "${name}" is ${shown}: say which with setShape({ ${name}: [...] })`);
     }
     return found.length ? found[0] : -1;
+  }
+
+  /** The input with the most open dimensions, and their rules. */
+  _told() {
+    const [name, rules] = Object.entries(this.rule.inputs).sort((a, b) => Object.keys(b[1]).length - Object.keys(a[1]).length)[0];
+    return { name, rules };
+  }
+
+  /** The numbers of the sets in which the inputs have as many elements as these, given the first `sizes`. */
+  *_fitting(inputs, sizes) {
+    const axis = sizes.length;
+    const { name, rules } = this._told();
+    if (axis < this.counts.length - 1) {
+      const { smallest, step } = this.rule.dimensions[axis];
+      for (let n = smallest; n <= this.largest[axis]; n += step) yield* this._fitting(inputs, [...sizes, n]);
+      return;
+    }
+    const { shape } = this.manifest.inputs.find((t) => t.name === name);
+    const one = this._shape({ shape }, rules, [...sizes, 1]);
+    const number = this._number([...sizes, inputs[name]?.length / one.reduce((n, extent) => n * extent, 1)]);
+    const fits = (t) => inputs[t.name]?.length === t.shape.reduce((n, extent) => n * extent, 1);
+    if (number >= 0 && this.at(number)?.inputs.every(fits)) yield number;
   }
 
   /** The number of the set with these sizes; -1 without one. */

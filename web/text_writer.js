@@ -77,8 +77,10 @@ export class TextWriter {
    */
   async *write(prompt, { stop = this._stop, keep = false, ...options } = {}) {
     this.timing = null;
-    const prompted = this.texts.tokenize(prompt, { special: !(keep && this.decoder.length) });
-    const ids = [...prompted]; // a piece may begin with a space only behind something
+    const { encoder } = this.predictor.manifest.decoder;
+    const special = !(keep && this.decoder.length) || Boolean(encoder && prompt.length);
+    const prompted = this.texts.tokenize(prompt, { special });
+    const ids = encoder ? [] : [...prompted]; // a piece may begin with a space only behind something
     const tokens = this.decoder.tokens(prompted, { ...options, stop, keep });
     const timing = (this.timing = { prompt: prompted.length, read: 0, tokens: 0, write: 0 });
     try {

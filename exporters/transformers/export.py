@@ -28,6 +28,7 @@ from dlpack.exporters.base import (
 from dlpack.exporters.builder import Shape
 from dlpack.exporters.pytorch.convert import to_onnx
 from dlpack.exporters.pytorch.framework import example, import_torch
+from dlpack.exporters.transformers.answers import FAMILIES, answers_texts, export_answers
 from dlpack.exporters.transformers.whisper import export_whisper, is_whisper
 
 INSTALL = "pip install 'dlpack-aot[transformers]'"
@@ -47,6 +48,8 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
         raise UsageError("the weights of a Hugging Face model are read from its folder; leave --params out")
     if is_whisper(folder):
         return export_whisper(folder, options)
+    if answers_texts(folder):
+        return export_answers(folder, options)
     transformers = _import(folder)
     torch = import_torch()
     files = sorted(folder.glob("*.safetensors"))
@@ -59,8 +62,8 @@ def export(path: Path, params: Path | None, options: ExportOptions) -> Exported:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if getattr(config, "is_encoder_decoder", False):
             raise UnsupportedError(
-                f"{config.model_type} is an encoder and a decoder that take turns; export the two: "
-                f"optimum-cli export onnx --model {folder} OUT, and give the files in OUT"
+                f"{config.model_type} is an encoder and a decoder that take turns. Of these are built: Whisper, and of "
+                f"text {', '.join(FAMILIES)}, each with its head (ForConditionalGeneration, MarianMTModel)"
             )
         module = _class(transformers, config).from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="eager"

@@ -1,4 +1,4 @@
-"""optimum's exports of a Whisper, an encoder and a decoder in files of their own → the tensors of its checkpoint.
+"""optimum's exports of an encoder and a decoder in files of their own → the tensors of their checkpoint.
 
 Exporters call linear layers' weights by numbers, but name a node after the module that it is of, such as
 `/model/decoder/layers.0/self_attn/q_proj/MatMul`. So the tensors get their names from the nodes that read them.
@@ -25,6 +25,7 @@ DECODERS = ("decoder_model.onnx", "decoder_model_merged.onnx")
 
 _MERGED = re.compile(r"_merged_\d+$")
 _NORM = "norm"
+_BIAS = "final_logits_bias"
 
 
 def exported_files(folder: Path) -> tuple[Path, Path] | None:
@@ -52,12 +53,17 @@ def check_exported(model: ModelProto, files: tuple[ModelProto, ModelProto]) -> N
     rng, tokens = np.random.default_rng(0), np.array([[1, 2, 0]])
     encoder, decoder = files
     dims = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.input}
-    features = rng.standard_normal(dims["input_features"], np.float32)
     past = {n: np.zeros([*d[:2], 0, d[3]], np.float32) for n, d in dims.items() if n.startswith("past_key_values.")}
-    own = {"attention_mask": np.ones((1, 3), np.int64), "position_ids": np.arange(3)[None]}
-    found = run_onnxruntime(model, {"input_features": features, "input_ids": tokens, **own, **past})[0]
-    heard = run_onnxruntime(encoder, {"input_features": features.astype(_type(encoder, "input_features"))})[0]
+    own = {"input_ids": tokens, "attention_mask": np.ones((1, 3), np.int64), "position_ids": np.arange(3)[None]}
+    if "input_features" in dims:
+        read = own_read = {"input_features": rng.standard_normal(dims["input_features"], np.float32)}
+    else:
+        read = {"input_ids": np.array([[2, 1, 3, 1, 0]]), "attention_mask": np.array([[1, 1, 1, 1, 0]])}
+        own_read = {f"encoder_{name}": value for name, value in read.items()}
+    found = run_onnxruntime(model, {**own_read, **own, **past})[0]
+    heard = run_onnxruntime(encoder, {name: x.astype(_type(encoder, name)) for name, x in read.items()})[0]
     given: dict[str, Any] = {"input_ids": tokens, "encoder_hidden_states": heard, "use_cache_branch": np.array([False])}
+    given |= {"encoder_attention_mask": own_read["encoder_attention_mask"]} if len(read) > 1 else {}
     for value in decoder.graph.input:
         shape = [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
         given.setdefault(value.name, np.zeros(shape, _type(decoder, value.name)))
@@ -65,7 +71,7 @@ def check_exported(model: ModelProto, files: tuple[ModelProto, ModelProto]) -> N
     wanted = run_onnxruntime(decoder, {n: x for n, x in given.items() if n in named})[0]
     if told := difference(found, wanted, 1e-3 if wanted.dtype == np.float32 else 3e-2):
         raise ModelError(
-            f"the scores of {ENCODER} and its decoder differ from those of a Whisper of their weights {told}"
+            f"the scores of {ENCODER} and its decoder differ from those of a model of their weights {told}"
         )
 
 
@@ -94,7 +100,7 @@ def _tensors(model: ModelProto, side: str) -> dict[str, Array]:
                 constants[node.output[0]] = constants[node.input[0]]
             elif node.op_type == "Constant":
                 constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
-    found = {_full(_MERGED.sub("", name), side): t for name, t in constants.items() if "." in name and ":" not in name}
+    found = {_full(_MERGED.sub("", name), side): t for name, t in constants.items() if _says(name)}
     turned = set[str]()
     for graph in graphs:
         for node in graph.node:
@@ -106,6 +112,11 @@ def _tensors(model: ModelProto, side: str) -> dict[str, Array]:
     return {name: x.T if name in turned else x for name, x in arrays.items()}
 
 
+def _says(name: str) -> bool:
+    """Whether a constant's name says of which module it is."""
+    return ("." in name or _MERGED.sub("", name) == _BIAS) and ":" not in name
+
+
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
@@ -113,6 +124,7 @@ def _read(node: NodeProto, constants: dict[str, TensorProto]) -> Iterator[tuple[
     """Name, value and whether it is turned of the weights that a node reads; the module's name is in the node's."""
     module = ".".join(node.name.strip("/").split("/")[:-1])
     held = [constants[name] for name in node.input if name in constants and constants[name].dims]
+    held = [t for t in held if _MERGED.sub("", t.name) != _BIAS]
     if node.op_type in ("MatMul", "Gemm") and held and len(held[0].dims) == 2:
         turn = not any(a.name == "transB" and a.i for a in node.attribute)
         yield f"{module}.weight", held[0], turn
@@ -132,6 +144,6 @@ def _read(node: NodeProto, constants: dict[str, TensorProto]) -> Iterator[tuple[
 def _full(name: str, side: str) -> str:
     """The checkpoint's name of a tensor; an encoder that is exported alone leaves out where it stands."""
     name = name.removeprefix("model.")
-    if name.startswith("proj_out."):
+    if name.startswith(("proj_out.", "lm_head.", "shared.")) or name == _BIAS:
         return name
     return f"model.{side}.{name.removeprefix(f'{side}.')}"

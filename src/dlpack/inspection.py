@@ -62,6 +62,7 @@ def _inspect_bundle(path: Path) -> dict[str, Any]:
             **more,
             "opset": m["opset"],
             "target": m["target"],
+            **({"processor": m["processor"]} if "processor" in m else {}),
             "macs": m["macs"],
             "weights_bytes": m["weights_bytes"],
             "arena_bytes": m["arena"]["bytes"],

@@ -52,6 +52,8 @@ class Options:
     """The open batch; `shapes` are those of one sample then."""
     context: int | None = None
     """How many tokens of a text the predictor of a decoder keeps; None: the usual number."""
+    source: int | None = None
+    """How many tokens of a text an encoder reads that a decoder answers; None: the usual number."""
     mxnet_api: bool = False
     internals: tuple[str, ...] = ()
     """Inner values to keep as further outputs, or "all"."""
@@ -116,6 +118,8 @@ def options_text(options: Options) -> str:
         words.append(str(options.buckets))
     if options.context is not None:
         words.append(f"--context {options.context}")
+    if options.source is not None:
+        words.append(f"--source {options.source}")
     if options.optimize != "speed":
         words.append(f"--optimize {options.optimize}")
     if options.threads != 1:

@@ -11,7 +11,10 @@ class Machine:
     """A CPU core as the schedules see it.
 
     `lanes` is float32 elements per vector register, `registers` how many there are, `fma_ports` fused multiply-adds
-    started per cycle, `fma_latency` cycles until one is done, `load_ports` vector loads per cycle; caches in bytes.
+    started per cycle, `fma_latency` cycles until one is done, `add_ports` and `load_ports` additions and loads of
+    vectors per cycle; caches in bytes, and `l2_rate`, `l3_rate` and `memory_rate` the bytes per cycle that come from
+    them beside computing: about half of what reading alone gets.
+    `halved`: it computes vectors in two halves; then `fma_ports`, `add_ports` and `load_ports` of half a vector.
     `broadcast_operand`: whether an FMA can take a scalar in memory for all its lanes (AVX-512), so that no
     register holds it; `by_lane` whether it can take a lane of a vector (64-bit Arm), so that `registers_by_lane`
     registers hold as many steps of a row as one has lanes, and `pairs` that where twice as many are free, one
@@ -39,6 +42,7 @@ class Machine:
     the elements that `lanes` counts.
     `tallest` is how many rows a register tile may have.
     `threads` is how many cores may work on one kernel.
+    `about` says which processor this is, of those that are not only a kind: `AMD Zen 4, L1 32K, L2 1M, L3 32M`.
     `flags` turn the vector unit on, as GCC and Clang both spell them. Where a file has kernels for several machines,
     `condition` is the preprocessor's for the architecture, and `instructions` names the sets of instructions, as both
     compilers do, that the machine has beyond all others of its architecture.
@@ -49,7 +53,9 @@ class Machine:
     registers: int
     fma_ports: int = 2
     fma_latency: int = 4
+    add_ports: int = 2
     load_ports: int = 2
+    halved: tuple[int, ...] = ()
     broadcast_operand: bool = False
     by_lane: bool = False
     registers_by_lane: int = 1
@@ -67,8 +73,12 @@ class Machine:
     l1: int = 32 << 10
     l2: int = 256 << 10
     l3: int = 4 << 20
+    l2_rate: float = 32
+    l3_rate: float = 16
+    memory_rate: float = 8
     tallest: int = 14
     threads: int = 1
+    about: str = ""
     flags: tuple[str, ...] = ()
     condition: str = ""
     instructions: tuple[str, ...] = ()
@@ -100,6 +110,14 @@ class Machine:
 def in_halves(machine: Machine) -> Machine:
     """The machine for a kernel that reads or writes float16."""
     return replace(machine, lanes=2 * machine.lanes, itemsize=2)
+
+
+def narrower(machine: Machine) -> Machine | None:
+    """The machine with vectors of half as many lanes, where these take half the time; else None."""
+    if not machine.halved:
+        return None
+    fmas, adds, loads = machine.halved
+    return replace(machine, lanes=machine.lanes // 2, fma_ports=fmas, add_ports=adds, load_ports=loads, halved=())
 
 
 # No vectors: the tile is one of scalars, 4 x 4 at most, which the 32 registers of a Cortex-M7 hold.

@@ -18,13 +18,14 @@ from dlpack.loops.ir import HALF
 from dlpack.loops.layout import Block, Layout
 from dlpack.loops.prefetch import PREFETCH
 from dlpack.targets.cpu.blocks import Access, Axis, BlockInfo
-from dlpack.targets.cpu.machine import Machine
+from dlpack.targets.cpu.machine import Machine, narrower
 from dlpack.targets.cpu.prefetch import next_block_pays, prefetch_next_block
 from dlpack.targets.cpu.state import PARALLEL_CYCLES, State, itemsize, points
 from dlpack.targets.cpu.tiles import (
     LONG_RUN,
     TALLEST_BY_LANE,
     Tile,
+    best_tile,
     choose_tile,
     for_runs,
     grouped_tile,
@@ -118,9 +119,9 @@ def _plan(state: State, found: _Reduction) -> _Plan:
     info = found.info
     if found.broadcast:
         state.machine = for_runs(state.machine, _run(found), points(info) * info.extent_of_reduction)
-    machine = state.machine
     rows = _row_axis(found, state.spec.order)
     height = rows.extent if rows else 1
+    machine = state.machine = _vectors(state, found, height)
     opened = state.spec.may_be_less(height)  # then no tile is cut
     stays = not found.depthwise or rows is None or all(_window_stays(r, rows, info, machine) for r in found.reads)
     short = machine.by_lane and rows is not None and all(_tile_stays(r, rows, info, machine) for r in found.reads)
@@ -157,6 +158,24 @@ def _plan(state: State, found: _Reduction) -> _Plan:
         vectors_first=sum(r.size for r in found.packed) > sum(r.size for r in others),
         prefetch=prefetch and (not machine.by_lane or _tiles_beside(found, rows, tile) <= PREFETCHED_TILES),
     )
+
+
+def _vectors(state: State, found: _Reduction, height: int) -> Machine:
+    """The machine, with vectors of half as many lanes where it computes whole ones in halves and fewer lanes are empty
+    then: 24 columns are three vectors of 8, or two of 16, whose last one is half empty."""
+    machine, spec = state.machine, state.spec
+    narrow = narrower(machine)
+    if narrow is None or spec.open or spec.tags or any(dtype_of(r.buffer) != "float32" for r in found.reads):
+        return machine
+    if rooms := state.rooms(r.buffer for r in found.packed):
+        return narrow if any(room % machine.lanes for room in rooms) else machine
+    streamed, depth = bool(found.packed) or found.broadcast, found.info.extent_of_reduction
+    whole, halves = (best_tile(height, found.group, depth, m, found.broadcast, streamed)[1] for m in (machine, narrow))
+    return narrow if halves < WORTH_MORE_INSTRUCTIONS * whole else machine
+
+
+WORTH_MORE_INSTRUCTIONS = 0.95
+"""Vectors of half as many lanes take twice as many instructions, which the cost model of tiles does not count."""
 
 
 def _blocks(state: State, found: _Reduction, height: int) -> dict[int, int]:
@@ -371,8 +390,10 @@ WAYS_OF_WEIGHTS = 2
 
 
 def _row_axis(found: _Reduction, order: Sequence[int]) -> Axis | None:
-    """The axis of the tile's rows: the innermost along which something that moves with the vector is used again."""
+    """The axis of the tile's rows: the innermost along which something that moves with the vector is used again; none
+    along which data says which weights are meant."""
     axes = [found.info.spatial[d] for d in reversed(order[:-1]) if found.info.spatial[d].extent > 1]
+    axes = [a for a in axes if all(r.strides.get(a.name) is not None for r in found.packed)]
     moving = [r for r in found.reads if r.strides.get(found.vector.name) != 0]
     return next((a for a in axes if any(r.strides.get(a.name) == 0 for r in moving)), axes[0] if axes else None)
 

@@ -20,6 +20,7 @@ from dlpack.targets.cpu.machine import Machine, in_halves
 from dlpack.targets.cpu.pixels import pixels
 from dlpack.targets.cpu.register_tile import held_lines, register_tile
 from dlpack.targets.cpu.state import State, points
+from dlpack.targets.cpu.strassen import strassen_pays
 from dlpack.targets.cpu.tiles import LINE
 from dlpack.targets.cpu.winograd import choose_integers, choose_winograd, winograd
 
@@ -37,7 +38,9 @@ class CpuBackend:
             dots_each=machine.dot_each,
             look_up=machine.look_up,
             attention=None if machine.halves else lambda found: fuses(found, machine),
+            strassen=None if machine.halves else lambda product: strassen_pays(product, machine),
             halves=machine.halves,
+            chooses=machine.lanes > 1 and not machine.by_lane,
             nibbles=machine.lanes if machine.looks_up_16 else 0,
             rounds=machine.lanes if machine.rounds else 0,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -13,7 +13,7 @@ from dlpack.loops.factors import factor_out
 from dlpack.loops.half_sums import in_parts
 from dlpack.loops.ir import HALF
 from dlpack.loops.lanes import by_lane
-from dlpack.loops.layout import Layout, dense
+from dlpack.loops.layout import Block, Layout, dense
 from dlpack.loops.lower import PARALLEL, lower_kernel
 from dlpack.loops.matrices import pairs_of_rows
 from dlpack.loops.opened import opened
@@ -65,8 +65,15 @@ class State:
 
     def widths(self, buffers: Iterable[Any]) -> list[int]:
         """The blocks' sizes of those constants that are packed already."""
+        return [block.size for block in self._blocks_of(buffers)]
+
+    def rooms(self, buffers: Iterable[Any]) -> list[int]:
+        """The room of the blocks of those constants that are packed already."""
+        return [block.room for block in self._blocks_of(buffers)]
+
+    def _blocks_of(self, buffers: Iterable[Any]) -> Iterator[Block]:
         fixed = (self.spec.fixed.get(self.param_index[b], ()) for b in buffers)
-        return [block.size for layouts in fixed for layout in layouts for _, block in layout.blocks]
+        return (block for layouts in fixed for layout in layouts for _, block in layout.blocks)
 
     def share(self, loops: Sequence[Any], part: float = 1.0) -> None:
         """Lets threads share the trips of that loop of `loops` that splits most evenly, an earlier rather than a later.

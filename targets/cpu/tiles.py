@@ -32,7 +32,8 @@ def choose_tile(
     `kind` "long": memory shall come in long runs, for what is read comes from beyond L1 each time; "open": a run may
     have less rows, and `rows` is a multiple of the tile's height.
     """
-    if kind == "long" and not widths and (run := _long_tile(rows, columns, machine)):
+    whole = columns <= WIDEST_ALONE * machine.lanes  # then any tile reads all of a pixel, and so one long run
+    if kind == "long" and not widths and not whole and (run := _long_tile(rows, columns, machine)):
         return run
     heights = kind if kind == "open" else ""
     return best_tile(rows, columns, depth, machine, broadcast, streamed, heights, widths)[0]
@@ -56,12 +57,12 @@ def best_tile(
     run may have less rows, where what the last tile does beyond them counts.
     `widths`: the columns that a tile may have, those of weights that are packed already; by default any.
     """
-    best: tuple[float, int, int] | None = None
+    best: tuple[float, int, int, int] | None = None
     whole = bool(heights) and any(rows % h == 0 for h in range(min(4, rows), min(rows, machine.tallest) + 1))
     vectors_total = -(-columns // machine.lanes)
     widest, tallest = 8, machine.tallest
     if not broadcast:  # without a product there is little to share: keep the code small
-        widest, tallest = 2, TALLEST_BY_LANE if machine.by_lane else 6
+        widest, tallest = WIDEST_ALONE, TALLEST_BY_LANE if machine.by_lane else 6
     for vectors in range(1, min(widest, vectors_total) + 1):
         if widths and vectors * machine.lanes not in widths:
             continue
@@ -73,7 +74,8 @@ def best_tile(
             cycles = _cycles(rows, height, vectors_total, vectors, depth, machine, broadcast, streamed)
             if heights == "open":
                 cycles *= beyond(rows, height, vectors, are_far(columns * depth, machine))
-            key = (cycles, -height * vectors, vectors)
+            last = 0 if broadcast else rows % height or height  # of equal ones the most even: 4 + 3 rows, not 6 + 1
+            key = (cycles, -last, -height * vectors, vectors)
             if best is None or key < best:
                 best = key
                 tile = Tile(height, vectors * machine.lanes)
@@ -97,9 +99,11 @@ def open_cycles(rows: int, tile: Tile, columns: int, depth: int, machine: Machin
     return max(cycles, sum(n for n, _ in parts) * weights / bytes_per_cycle(machine, block))
 
 
-def bytes_per_cycle(machine: Machine, size: int) -> int:
+def bytes_per_cycle(machine: Machine, size: int) -> float:
     """From the cache that holds `size` bytes beside what else is in use."""
-    return 32 if size <= machine.l2 // 2 else 16 if size < machine.l3 else 8
+    if size <= machine.l2 // 2:
+        return machine.l2_rate
+    return machine.l3_rate if size < machine.l3 else machine.memory_rate
 
 
 def open_tiles(most: int, columns: int, machine: Machine, widths: Collection[int] = ()) -> list[Tile]:
@@ -231,6 +235,9 @@ LINE = 16
 """Elements of a cache line."""
 
 LONG_RUN = 2 * LINE
+
+WIDEST_ALONE = 2
+"""Vectors of a depthwise tile, at most, but of those that are long."""
 
 TALLEST_BY_LANE = 7
 """Rows of a depthwise tile: they divide 7, 14, 28, 56 and 112, and its two vectors' sums leave registers for a window's

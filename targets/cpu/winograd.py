@@ -9,8 +9,8 @@ from typing import Any
 from dlpack.kernels.backend import Layer
 from dlpack.kernels.spec import Scheduled
 from dlpack.loops.dots import DOT
+from dlpack.loops.guards import WHOLE
 from dlpack.loops.layout import Block, Layout
-from dlpack.loops.lower import WHOLE
 from dlpack.loops.numbered import TILES, TOGETHER, as_numbered
 from dlpack.targets.cpu.blocks import BlockInfo
 from dlpack.targets.cpu.machine import Machine

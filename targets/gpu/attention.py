@@ -118,7 +118,7 @@ def _choose(gpu: Gpu, a: Attention) -> tuple[_Shape, float] | None:
 
 def fuses(gpu: Gpu, a: Attention) -> bool:
     """Whether one launch is faster by the model than three."""
-    chosen = _choose(gpu, a)
+    chosen = None if a.cached or a.chosen else _choose(gpu, a)
     if chosen is None:
         return False
     _, scores = choose_tile(gpu, a.batch, a.queries, a.keys, a.size)

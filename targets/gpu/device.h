@@ -116,6 +116,7 @@ template <class F, class X, class... R> INLINE float of_products(F f, X x, R... 
   return static_cast<float>(f(products(x, rest...)));
 }
 
+//@ section exp_by_roots
 //@ section erfc_parts
 
 //@ section float_of_half

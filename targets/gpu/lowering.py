@@ -116,7 +116,7 @@ class GpuLowering(Lowering):
         self.depth = 0
         """How many loops of threads are around the statement in progress."""
 
-    def partition(self, s: Any, begin: int, end: int) -> list[Range]:  # noqa: ARG002 - none is cut
+    def partition(self, s: Any, begin: int, end: int, cut: int = 0) -> list[Range]:  # noqa: ARG002 - none is cut
         return [(begin, end)]
 
     def _For(self, s: Any) -> Block:

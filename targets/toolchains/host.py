@@ -6,8 +6,8 @@ import platform
 import re
 import sys
 from dataclasses import replace
-from pathlib import Path
 
+from dlpack.targets.cpu.cores import VENDORS, as_core, core_of
 from dlpack.targets.cpu.machine import (
     APPLE,
     AVX2,
@@ -22,50 +22,31 @@ from dlpack.targets.cpu.machine import (
     NEON,
     NEON32,
     SCALAR,
+    SSE4,
     Machine,
 )
+from dlpack.targets.toolchains.processor import Caches, Processor, this_processor
 
-# Arm's part number, as Linux reports it → the core. Similar cores stand beside the one that is described.
+# Arm's part number, as Linux reports it → the core's name and description. Similar cores share one.
 _ARM_CORES = {
-    "0xd03": CORTEX_A53,
-    "0xd04": CORTEX_A53,  # A35
-    "0xd05": CORTEX_A53,  # A55
-    "0xd07": CORTEX_A57,
-    "0xd08": CORTEX_A72,
-    "0xd09": CORTEX_A72,  # A73
-    "0xd0b": CORTEX_A76,
-    "0xd0c": CORTEX_A76,  # Neoverse N1
-    "0xd0d": CORTEX_A76,  # A77
-    "0xd40": CORTEX_X1,  # Neoverse V1
-    "0xd41": CORTEX_A76,  # A78
-    "0xd44": CORTEX_X1,
+    "0xd03": ("Cortex-A53", CORTEX_A53),
+    "0xd04": ("Cortex-A35", CORTEX_A53),
+    "0xd05": ("Cortex-A55", CORTEX_A53),
+    "0xd07": ("Cortex-A57", CORTEX_A57),
+    "0xd08": ("Cortex-A72", CORTEX_A72),
+    "0xd09": ("Cortex-A73", CORTEX_A72),
+    "0xd0b": ("Cortex-A76", CORTEX_A76),
+    "0xd0c": ("Neoverse N1", CORTEX_A76),
+    "0xd0d": ("Cortex-A77", CORTEX_A76),
+    "0xd40": ("Neoverse V1", CORTEX_X1),
+    "0xd41": ("Cortex-A78", CORTEX_A76),
+    "0xd44": ("Cortex-X1", CORTEX_X1),
 }
 
 
 def cpu_features() -> frozenset[str]:
     """The processor's feature names as Linux lists them; empty where they are unknown."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith(("flags", "Features")):
-                return frozenset(line.split(":", 1)[1].split())
-    except OSError:
-        pass
-    return frozenset()
-
-
-def arm_core() -> Machine:
-    """The description of this computer's 64-bit Arm core: of a phone's several kinds the fastest; else any core's."""
-    if sys.platform == "darwin":
-        return APPLE
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return NEON
-    arms = re.findall(r"^CPU implementer\s*: 0x41$", text, re.M)
-    parts = re.findall(r"^CPU part\s*: (0x[0-9a-f]+)$", text, re.M)
-    known = [_ARM_CORES[part] for part in parts if part in _ARM_CORES] if arms else []
-    best = max(known, key=lambda core: (core.fma_ports, not core.in_order, core.l2), default=NEON)
-    return replace(best, dot="sdot") if has_dot_products() else best
+    return this_processor().features
 
 
 def is_x86() -> bool:
@@ -97,11 +78,7 @@ def is_linux_riscv64() -> bool:
 
 def has_riscv_vectors() -> bool:
     """Whether this computer is a 64-bit RISC-V with the vector extension, on Linux."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return is_linux_riscv64() and re.search(r"^isa\s*: rv64[a-uw-z]*v", text, re.M) is not None
+    return is_linux_riscv64() and re.match(r"rv64[a-uw-z]*v", this_processor().isa) is not None
 
 
 def is_linux_armhf() -> bool:
@@ -141,19 +118,80 @@ def runs_avx512vnni() -> bool:
     return runs_avx512() and "avx512_vnni" in cpu_features()
 
 
+# --- the description of this computer's processor ---------------------------------------------------------------------
+
+
 def host_machine() -> Machine:
-    """The description of the processor that runs this."""
-    arch = platform.machine().lower()
-    if is_x86():
-        features = cpu_features()
-        if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= features:
-            return AVX512VNNI if "avx512_vnni" in features else AVX512
-        if {"avx2", "fma", "avx_vnni"} <= features:
-            return AVXVNNI
-        return AVX2 if {"avx2", "fma"} <= features or sys.platform == "darwin" else SCALAR
-    if arch in ("aarch64", "arm64"):
-        return arm_core()
-    return NEON32 if arch.startswith("arm") else SCALAR
+    """The description of the processor that runs this: always the same on one computer."""
+    return described(this_processor(), platform.machine().lower())
+
+
+def described(processor: Processor, architecture: str) -> Machine:
+    """The description of a processor of this architecture, as `platform.machine` calls it."""
+    if architecture in ("x86_64", "amd64"):
+        return _x86(processor)
+    if architecture in ("aarch64", "arm64"):
+        return _arm(processor)
+    return NEON32 if architecture.startswith("arm") else SCALAR
+
+
+def _x86(processor: Processor) -> Machine:
+    generic = _vectors(processor)
+    core = core_of(processor.vendor, processor.family, processor.model, processor.stepping, processor.title)
+    machine = as_core(generic, core) if core else generic
+    vendor = VENDORS.get(processor.vendor, re.sub(r"\W+", "", processor.vendor)) or "x86-64"
+    hidden = core is None or machine is generic
+    numbers = f"family {processor.family} model {processor.model}" if processor.family else "of an unknown kind"
+    name = f"{vendor} {core.name}" if core and not hidden else f"{vendor} {numbers}"
+    return _with_caches(machine, processor, name)
+
+
+def _vectors(processor: Processor) -> Machine:
+    """The generic description of what a processor's vectors can do."""
+    features = processor.features
+    if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= features:
+        return AVX512VNNI if "avx512_vnni" in features else AVX512
+    if {"avx2", "fma", "avx_vnni"} <= features:
+        return AVXVNNI
+    if {"avx2", "fma"} <= features or (processor.mac and not features):
+        return AVX2
+    return SSE4 if "sse4_1" in features else SCALAR
+
+
+def _arm(processor: Processor) -> Machine:
+    """Of a phone's several kinds of cores the fastest; a core that is not known is any."""
+    if processor.mac:
+        return _with_caches(APPLE, processor, re.sub(r"[^ -~]", "", processor.title) or "Apple")
+    known = [_ARM_CORES[part] for part in processor.parts if part in _ARM_CORES and processor.implementer == ARM]
+    name, core = max(known, key=lambda c: (c[1].fma_ports, not c[1].in_order, c[1].l2), default=("", NEON))
+    core = replace(core, dot="sdot") if "asimddp" in processor.features else core
+    return _with_caches(core, processor, f"Arm {name}" if name else "64-bit Arm")
+
+
+ARM = "0x41"
+"""The implementer of cores that are Arm's own."""
+
+
+def _with_caches(machine: Machine, processor: Processor, name: str) -> Machine:
+    """The description with the processor's own caches, and what it says it is.
+
+    A virtual machine may report other caches than the core has (QEMU: 4 MiB of level 2, by default), and cores beside
+    its own share the third. So it keeps those of the description, and is believed a third of 32 MiB at most. Sizes that
+    no processor has are not believed at all.
+    """
+    told = processor.caches
+    own = not processor.virtual
+    l1 = told.l1 if own and told.l1 in LEVEL_1 else machine.l1
+    l2 = told.l2 if own and told.l2 in LEVEL_2 and told.l2 >= 2 * l1 else machine.l2
+    l3 = told.l3 if told.l3 in LEVEL_3 else machine.l3
+    l3 = max(l2, l3 if own else min(l3, SHARED_LEVEL_3))
+    return replace(machine, l1=l1, l2=l2, l3=l3, about=f"{name}, {Caches(l1, l2, l3)}")
+
+
+LEVEL_1, LEVEL_2, LEVEL_3 = range(8 << 10, (256 << 10) + 1), range(64 << 10, (64 << 20) + 1), range(1 << 20, 1 << 31)
+"""Bytes that a cache may have."""
+
+SHARED_LEVEL_3 = 32 << 20
 
 
 def library_name() -> str:

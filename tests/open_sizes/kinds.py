@@ -11,23 +11,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.nets import squeezenet11
+from bench.nets import resnet18, squeezenet11
 
 Arrays = Mapping[str, np.ndarray]
 
 LENGTHS = (256, 1, 2, 3, 5, 7, 11, 12, 13, 16, 17, 31, 32, 61, 64, 65, 127, 128, 193, 251)
 """The bounds, primes, and what lies around tiles and vectors."""
 
+TIMED_LENGTHS = (1, 2, 3, 5, 7, 9, 13, 17, 23, 31, 32, 61, 64, 128, 256)
+"""Those that are timed."""
+
 
 @dataclass(frozen=True)
 class Kind:
-    """`options` are those of `dlpack build`; `given` makes the inputs of a size."""
+    """`options` are those of `dlpack build`; `given` makes the inputs of a size; `timed` are sizes to time."""
 
     make: Callable[[], nn.Module]
     axes: Mapping[str, Mapping[int, str]]
     options: Mapping[str, str]
     sizes: Sequence[tuple[int, ...]]
     given: Callable[[tuple[int, ...]], Arrays]
+    timed: Sequence[tuple[int, ...]]
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
@@ -99,7 +103,7 @@ def _of_text(make: Callable[[], nn.Module]) -> Kind:
     bounds = f"1x1..{max(LENGTHS)}:int64"
     return Kind(
         make, {"ids": {1: "n"}, "mask": {1: "n"}}, {"ids": bounds, "mask": bounds}, [(n,) for n in LENGTHS], _text,
-        {"ids": (0, 999), "mask": (1, 1)},
+        [(n,) for n in TIMED_LENGTHS], {"ids": (0, 999), "mask": (1, 1)},
     )  # fmt: skip
 
 
@@ -156,6 +160,11 @@ def _sides(low: int, high: int, between: Sequence[int]) -> list[tuple[int, ...]]
     return list(dict.fromkeys(pairs))
 
 
+def _timed(*sizes: int | tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Sizes, of which a number stands for a square."""
+    return [(size, size) if isinstance(size, int) else size for size in sizes]
+
+
 _STEP = 8
 KINDS: dict[str, Kind] = {
     "BERT": _of_text(lambda: Encoder(4, pooled=False)),
@@ -163,14 +172,21 @@ KINDS: dict[str, Kind] = {
     "SqueezeNet": Kind(
         squeezenet11, {"image": {2: "h", 3: "w"}}, {"image": "1x3x64..320x64..320"},
         _sides(64, 320, (65, 67, 79, 97, 101, 127, 128, 163, 193, 211, 224, 251, 255, 257, 283, 307, 313)), _picture,
+        _timed(64, 96, (96, 128), 128, 160, (192, 224), 224, 251, 320),
+    ),
+    "ResNet-18": Kind(
+        resnet18, {"image": {2: "h", 3: "w"}}, {"image": "1x3x64..256/32x64..256/32"},
+        _sides(64, 256, (96, 128, 160, 192, 224)), _picture, _timed(64, 96, 128, 160, (160, 224), 192, 224, 256),
     ),
     "U-Net": Kind(
         Unet, {"image": {2: "h", 3: "w"}}, {"image": "1x3x32..256/8x32..256/8"},
         _sides(32, 256, tuple(_STEP * n for n in (5, 7, 8, 9, 11, 13, 16, 17, 19, 23, 28, 29, 31))), _picture,
+        _timed(32, 40, 56, 64, (72, 88), 96, 128, (136, 184), 232, 256),
     ),
     "GRU": Kind(
         Steps, {"x": {1: "n"}}, {"x": f"1x1..{max(LENGTHS)}x40"}, [(n,) for n in LENGTHS],
         lambda size: {"x": np.random.default_rng(size).standard_normal((1, *size, 40), np.float32)},
+        [(n,) for n in TIMED_LENGTHS],
     ),
     "decoder": _of_text(Decoder),
 }  # fmt: skip

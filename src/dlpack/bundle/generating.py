@@ -76,17 +76,18 @@ class Generating:
         keep: bool = False,
         **sampling: Unpack[Sampling],
     ) -> list[int]:
-        """The tokens that the model writes after `prompt`, token ids: at most `max_tokens`.
+        """The tokens that the model writes after `prompt`, token ids: at most `max_tokens`. Of a model with an encoder
+        of text (`manifest["decoder"]["encoder"]`), its answer to the prompt, as after `read`.
 
         `sampling` are `temperature`, `top_k`, `top_p` and `seed`, as of `Sampler`; by default each token is the
         likeliest. A token in `stop` ends the text and is not returned. `on_token` is called with each token; if it
         returns True, that was the last. `keep`: the prompt goes on from the text so far, that the predictor has read
-        and written before.
+        and written before; where it is empty, an answer goes on.
         Raises ValueError for a token that is none and an empty prompt without a text before it; FullError, with the
         tokens so far, if the text gets longer than `manifest["decoder"]["context"]`.
         """
         sampler, ended = Sampler(**sampling), self._tokens(stop, "stop")
-        given = self._tokens(prompt, "the prompt")
+        given = self._tokens(prompt, "the prompt", self._source())
         if max_tokens < 0:
             raise ValueError(f"max_tokens is {max_tokens}, but must be at least 0")
         failed: list[BaseException] = []
@@ -102,6 +103,7 @@ class Generating:
 
         with self._lock:
             self._begin(given, keep)
+            self._fits(given)
             made, callback = ctypes.c_size_t(), _ON_TOKEN(took)
             most = ctypes.c_size_t(max_tokens)
             status = self._function("generate")(
@@ -122,9 +124,12 @@ class Generating:
 
         `sampling` has the arguments of `Sampler`. Between two tokens the predictor must not be used otherwise.
         """
-        sampler, ended, given = Sampler(**sampling), set(stop), self._tokens(prompt, "the prompt")
+        sampler, ended, given = Sampler(**sampling), set(stop), self._tokens(prompt, "the prompt", self._source())
         self._begin(given, keep)
-        self._read(given, [])
+        if not self._source():
+            self._read(given, [])
+        elif len(given):
+            self._reads(given)
         found: list[int] = []
         while len(found) < max_tokens:
             try:
@@ -136,6 +141,17 @@ class Generating:
             self.accept(token)
             found.append(token)
             yield token
+
+    def read(self, tokens: Iterable[int]) -> None:
+        """Reads a text with the encoder, and begins an answer with `manifest["decoder"]["encoder"]["start"]`; to begin
+        it with other tokens, `rewind(0)` and `append` them.
+
+        Raises UsageError for a model without an encoder of text, ValueError for no tokens and one that is none,
+        FullError for more than the encoder reads.
+        """
+        if "encoder" not in self._decoder():
+            raise UsageError(f"{self.name} has no encoder of text: append() reads tokens")
+        self._reads(self._tokens(tokens, "the text", self._source()))
 
     def append(self, tokens: Iterable[int]) -> None:
         """Reads tokens behind the text so far.
@@ -204,9 +220,14 @@ class Generating:
         found: dict[str, Any] = self.manifest["decoder"]
         return found
 
-    def _tokens(self, tokens: Iterable[int], what: str) -> Any:
-        """The tokens as C reads them. Raises ValueError for one that is none."""
-        most = self._decoder()["vocabulary"]
+    def _source(self) -> int:
+        """How many tokens an encoder of text knows, 0 where there is none."""
+        return int(self._decoder().get("encoder", {}).get("vocabulary", 0))
+
+    def _tokens(self, tokens: Iterable[int], what: str, most: int = 0) -> Any:
+        """The tokens as C reads them; `most`: how many there are, 0: in the decoder. Raises ValueError for one that is
+        none."""
+        most = most or self._decoder()["vocabulary"]
         array = np.asarray(list(tokens))
         if array.size and (array.ndim != 1 or array.dtype.kind not in "iu"):
             raise ValueError(f"{what} must be token ids, whole numbers, not {array.dtype.name} of shape {array.shape}")
@@ -220,6 +241,26 @@ class Generating:
             self.rewind(0)
         if not len(prompt) and not self.length:
             raise ValueError(f"{self.name}: the prompt is empty, and there is no text to go on from")
+
+    def _fits(self, prompt: Any) -> None:
+        """Raises FullError for a text that an encoder cannot read."""
+        most = self._decoder().get("encoder", {}).get("most", len(prompt))
+        if len(prompt) > most:
+            raise FullError(
+                f"{self.name}: the text has {len(prompt)} tokens, and the encoder reads {most}: build with a larger "
+                "--source, or cut it",
+                (),
+            )
+
+    def _reads(self, tokens: Any) -> None:
+        """Gives the encoder a text."""
+        self._fits(tokens)
+        if not len(tokens):
+            raise ValueError(f"{self.name}: there are no tokens to read")
+        with self._lock:
+            status = self._function("read")(self._open(), tokens, ctypes.c_size_t(len(tokens)))
+            self._after()
+        self._raise(status, [])
 
     def _read(self, tokens: Any, found: list[int]) -> None:
         with self._lock:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import atexit  # noqa: F401 - weakref imports it for the first finalizer, which takes longer than all else of it
 import ctypes
-import os
 import re
-import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
-from functools import wraps
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +17,7 @@ from dlpack.bundle.classes import CClass, Class
 from dlpack.bundle.device_arrays import DeviceArray, device_array, on_gpu
 from dlpack.bundle.generating import Sampler
 from dlpack.bundle.hearing import Hearing
+from dlpack.bundle.locks import atomic, new_lock
 from dlpack.bundle.quantised import QuantisedValues
 from dlpack.bundle.read import open_library, read_kernels, read_manifest
 from dlpack.bundle.room import NO_MEMORY, memory_bytes, too_large
@@ -28,26 +26,12 @@ from dlpack.errors import ExceededError, UsageError
 from dlpack.graph.ir import Array
 from dlpack.meaning.preprocess import to_rgb
 from dlpack.meaning.quantization import is_real
-from dlpack.meaning.shape_sets import find_set, picture_set, set_names, sets_of
+from dlpack.meaning.shape_sets import find_set, no_set, picture_set, sets_of
 
 __all__ = ["Class", "Predictor", "Sampler", "load", "read_kernels", "read_manifest"]
 
 _DEVICE_FAILED, _TOO_MANY = 7, 8
 """NAME_DEVICE_FAILED and NAME_TOO_MANY of NAME.h."""
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-
-def _atomic(method: Callable[Concatenate[Predictor, _P], _T]) -> Callable[Concatenate[Predictor, _P], _T]:
-    """Makes a method hold the predictor's lock: a C predictor serves one thread at a time."""
-
-    @wraps(method)
-    def locked(self: Predictor, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        with self._lock:
-            return method(self, *args, **kwargs)
-
-    return locked
 
 
 class Predictor(Hearing, QuantisedValues):
@@ -69,6 +53,7 @@ class Predictor(Hearing, QuantisedValues):
         self._largest = largest
         self._choices = len(self._sets) > 1 or "variants" in manifest
         self._set, self._length = 0, 0
+        self._waits = False  # whether anything was ever bound that is in a GPU's memory
         self._describe(0)
         self._library = open_library(bundle, manifest)
         for name, kind in (
@@ -83,7 +68,7 @@ class Predictor(Hearing, QuantisedValues):
         ):
             self._function(name).restype = kind
         self._handle = ctypes.c_void_p()
-        self._lock = threading.RLock()
+        self._lock = new_lock(self)
         self._keep: dict[int, Any] = {}
         self._bound: dict[int, Any] = {}
         weights, size = ctypes.c_void_p(), ctypes.c_size_t()
@@ -109,9 +94,8 @@ class Predictor(Hearing, QuantisedValues):
         self._run_step = self._function("run_step")
         self._own: dict[int, int] = {}
         self._find_own()
-        _LIVING.add(self)
 
-    @_atomic
+    @atomic
     def run(self, inputs: Mapping[str, Any], copy: bool = True) -> dict[str, Array]:
         """Computes all outputs. An input is anything with `__dlpack__` or the buffer protocol; one in the memory of the
         predictor's GPU, also with `__cuda_array_interface__`, is read there.
@@ -128,7 +112,7 @@ class Predictor(Hearing, QuantisedValues):
         self.compute()
         return self.results(copy)
 
-    @_atomic
+    @atomic
     def results(self, copy: bool = True) -> dict[str, Array]:
         """The outputs as the last run left them, as `run` returns them."""
         self._open()
@@ -146,7 +130,7 @@ class Predictor(Hearing, QuantisedValues):
 
     __call__ = run
 
-    @_atomic
+    @atomic
     def bind_outputs(self, outputs: Mapping[str, Any]) -> None:
         """Makes the following runs write these outputs into the given arrays and return them without a copy.
 
@@ -184,7 +168,7 @@ class Predictor(Hearing, QuantisedValues):
             if array is not None:
                 self._bound[index] = array
 
-    @_atomic
+    @atomic
     def bind(self, inputs: Mapping[str, Any]) -> None:
         """Makes each following `compute` read these inputs in place; see `run`."""
         handle = self._open()
@@ -228,6 +212,7 @@ class Predictor(Hearing, QuantisedValues):
     def _bind_device(self, kind: str, index: int, array: DeviceArray) -> None:
         address, size = ctypes.c_void_p(array.address), ctypes.c_size_t(array.nbytes)
         self._check(self._function(f"bind_{kind}_device")(self._handle, index, address, size))
+        self._waits = True
 
     def _reshape(self, arrays: dict[str, Any]) -> dict[str, Any]:
         """Selects the set of shapes for these inputs; returns the inputs, padded to the next bucket if there is one."""
@@ -235,8 +220,7 @@ class Predictor(Hearing, QuantisedValues):
         padded, self._length = in_bucket(arrays, buckets) if buckets else (arrays, 0)
         number = find_set(self.manifest, {name: x.shape for name, x in padded.items()})
         if number is None and arrays.keys() == self.inputs.keys():
-            given = ", ".join(f"{name} {'x'.join(map(str, x.shape))}" for name, x in arrays.items())
-            raise ValueError(f"the shapes are {given}; the model expects {set_names(self.manifest)}")
+            raise ValueError(no_set(self.manifest, {name: x.shape for name, x in arrays.items()}))
         if number is not None:
             self._use(number)
         return padded
@@ -246,7 +230,7 @@ class Predictor(Hearing, QuantisedValues):
         """The index of the current set of shapes in `manifest["shapes"]`."""
         return self._set
 
-    @_atomic
+    @atomic
     def set_shape(self, number: int) -> None:
         """Takes the set of shapes of that number, for what comes next: a picture, or `compute`.
 
@@ -289,16 +273,18 @@ class Predictor(Hearing, QuantisedValues):
         places = {t["name"]: k for k, t in enumerate(s["outputs"])}
         self._shapes = {t["name"]: places[t["true_shape"]] for t in s["outputs"] if "true_shape" in t}
 
-    @_atomic
     def compute(self) -> None:
         """Computes all outputs from the last bound inputs (zeros if none were bound)."""
-        handle = self._open()
-        for array in (*self._keep.values(), *self._bound.values()):
-            if isinstance(array, DeviceArray):  # its owner may still write an input, or read an output of the last run
-                array.wait(self._function("cuda_stream")(handle))
-        self._check(self._run(handle))
+        with self._lock:  # not by `atomic`, and without a needless call: a small network takes few microseconds
+            handle = self._handle or self._open()
+            if self._waits:
+                for array in (*self._keep.values(), *self._bound.values()):
+                    if isinstance(array, DeviceArray):  # its owner may still write an input, or read the last output
+                        array.wait(self._function("cuda_stream")(handle))
+            if status := self._run(handle):
+                self._check(status)
 
-    @_atomic
+    @atomic
     def set_flush_denormals(self, flush: bool = True) -> None:
         """Makes runs treat denormals, numbers closer to zero than 1.2e-38, as zero; off by default.
 
@@ -306,7 +292,7 @@ class Predictor(Hearing, QuantisedValues):
         """
         self._check(self._function("set_flush_denormals")(self._open(), int(flush)))
 
-    @_atomic
+    @atomic
     def preprocess(self, picture: Any) -> Array:
         """The input that the bundle's `preprocess` makes of a picture: uint8, height x width (x 1, 3 RGB or 4 RGBA).
 
@@ -331,7 +317,7 @@ class Predictor(Hearing, QuantisedValues):
         self._keep.pop(index, None)
         return self._view("input_data", index, *self.inputs[spec["input"]]).copy()
 
-    @_atomic
+    @atomic
     def top_k(self, k: int = 5, output: str | None = None) -> list[Class]:
         """The `k` most likely classes of the last run, most likely first; fewer if the output has fewer elements.
 
@@ -356,7 +342,7 @@ class Predictor(Hearing, QuantisedValues):
             Class(c.index, str(c.index) if c.label is None else c.label.decode(), c.probability) for c in found[:count]
         ]
 
-    @_atomic
+    @atomic
     def classify(self, picture: Any, k: int = 5) -> list[Class]:
         """`preprocess`, `run` and `top_k` in one, for a model whose only input is a picture."""
         picture_input = self.preprocess(picture)
@@ -411,7 +397,7 @@ class Predictor(Hearing, QuantisedValues):
             return str(self.manifest["machine"])
         return str(self._function("variant")(self._open()).decode())
 
-    @_atomic
+    @atomic
     def set_variant(self, machine: str) -> None:
         """Runs the kernels for another machine. Raises UsageError where the processor cannot."""
         if machine not in self.variants:
@@ -419,12 +405,12 @@ class Predictor(Hearing, QuantisedValues):
         if machine != self.variant:
             self._check(self._function("set_variant")(self._open(), self.variants.index(machine)))
 
-    @_atomic
+    @atomic
     def run_step(self, index: int) -> bool:
         """Runs one step; False if there is no step with this number."""
         return bool(self._handle) and bool(self._run_step(self._handle, index) == 0)
 
-    @_atomic
+    @atomic
     def close(self) -> None:
         """Releases the weights; outputs still held stay valid. Closing twice is not an error."""
         self._release()
@@ -470,19 +456,6 @@ def _end(memory: Array, destroy: Any, handle: Any, unmap: Any, *weights: Any) ->
     """Ends what a predictor has of the system. Its threads work in `memory`, which has to be there until then."""
     destroy(handle)
     unmap(*weights)
-
-
-_LIVING: weakref.WeakSet[Predictor] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """After a fork: no thread of the new process can release a lock that another thread held, so locks are replaced."""
-    for predictor in list(_LIVING):
-        predictor._lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def load(

@@ -8,7 +8,8 @@ from typing import Any
 
 from dlpack import __version__
 from dlpack.loops.sizes import Size
-from dlpack.meaning.open_batch import Bounds, OpenBatch
+from dlpack.meaning.generation import TextEncoder
+from dlpack.meaning.open_batch import OpenBatch
 from dlpack.meaning.preprocess import Preprocess, by_shorter_side
 from dlpack.meaning.quantization import Meaning
 from dlpack.plan.memory import Arena
@@ -131,22 +132,23 @@ def _rules(program: Program, kind: str, k: int) -> dict[str, dict[str, Any]]:
     for d, (a, b) in enumerate(zip(first.shape, second.shape, strict=True)):
         size = first.sizes[d] if first.sizes else None
         if program.pictures and size:
-            rules[str(d)] = _rule(size, program.bounds)
+            rules[str(d)] = _rule(size, program)
         elif not program.pictures and a != b:  # it grows by as much from set to set
             smallest = _first_size(program)
             rules[str(d)] = {"dimension": 0, **_but_usual({"times": b - a, "then": a - (b - a) * smallest})}
     return rules
 
 
-def _rule(size: Size, bounds: Sequence[Bounds]) -> dict[str, Any]:
+def _rule(size: Size, program: Program) -> dict[str, Any]:
     """What follows from the size of a picture, which kernels count in steps."""
-    unit = bounds[size.axis].unit
+    dimension = program.place_of(size)
+    unit = program.bounds[dimension].unit
     each = size.columns if isinstance(size.columns, int) else 1
     told = {"plus": size.plus * unit, "by": size.by * unit, "times": size.times * each, "then": size.then * each}
     if told == {"plus": 0, "by": unit, "times": unit, "then": 0}:
         told = {}
-    more = {"columns": _rule(size.columns, bounds)} if isinstance(size.columns, Size) else {}
-    return {"dimension": size.axis, **_but_usual(told), **more}
+    more = {"columns": _rule(size.columns, program)} if isinstance(size.columns, Size) else {}
+    return {"dimension": dimension, **_but_usual(told), **more}
 
 
 def _first_size(program: Program) -> int:
@@ -166,11 +168,22 @@ def decoder_of(program: Program) -> dict[str, Any]:
     named = {"tokens": d.tokens, "mask": d.mask, "positions": d.positions, "features": d.features}
     return {
         **{key: program.inputs[index].name for key, index in named.items() if index >= 0},
+        **({"encoder": _encoder_of(program, d.encoder)} if d.encoder else {}),
         "scores": program.outputs[d.logits].name,
         "context": d.context,
         "vocabulary": d.vocabulary,
         "block": d.block,
         "cache_bytes": program.cached,
+    }
+
+
+def _encoder_of(program: Program, e: TextEncoder) -> dict[str, Any]:
+    return {
+        "tokens": program.inputs[e.tokens].name,
+        "mask": program.inputs[e.mask].name,
+        "most": e.lengths[-1],
+        "vocabulary": e.vocabulary,
+        "start": list(e.start),
     }
 
 

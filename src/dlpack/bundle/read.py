@@ -51,7 +51,7 @@ _FORM: dict[str, type | tuple[type, ...]] = {
     "name": str, "tool": str, "target": str, "machine": str, "model_sha256": str, "opset": str, "source": str,
     "header": str, "library": str, "inputs": list, "outputs": list, "ranges": list, "labels": list, "features": list,
     "shapes": list, "variants": list, "verified_on": list, "macs": int, "weights_bytes": int, "threads": int,
-    "code_bytes": int, "open": dict,
+    "code_bytes": int, "open": dict, "processor": str,
     "arena": dict, "weights": dict, "files": dict, "task": dict, "preprocess": dict, "wasm": dict, "android": dict,
     "microcontroller": dict, "verification": (dict, list), "tolerance": (int, float), "tolerances": dict,
     "arithmetic": dict,

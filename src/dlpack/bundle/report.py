@@ -39,8 +39,9 @@ def report_html(
     times: Facts | None = None,
 ) -> str:
     """The page. `files`: the bundle's, with their bytes; `plan`: see `plan_file.plan_of`."""
+    machine = ", ".join(filter(None, (m["machine"], m.get("processor"))))
     subtitle = (
-        f"{escape(m['tool'])}, target {escape(m['target'])} ({escape(m['machine'])}), {escape(m['opset'])}, "
+        f"{escape(m['tool'])}, target {escape(m['target'])} ({escape(machine)}), {escape(m['opset'])}, "
         f"model SHA-256 <code>{m['model_sha256'][:16]}…</code>"
     )
     return page(

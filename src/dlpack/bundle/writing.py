@@ -42,7 +42,8 @@ class Writing(Generating, TextFunctions):
         keep: bool = False,
         **sampling: Unpack[Sampling],
     ) -> str:
-        """What the model writes after `prompt`, at most `max_tokens` tokens.
+        """What the model writes after `prompt`, at most `max_tokens` tokens; one with an encoder of text its answer,
+        such as a translation.
 
         `sampling` are `temperature`, `top_k`, `top_p` and `seed`, as of `Sampler`; by default each token is the
         likeliest. The text ends at a token in `stop`; None: at those that the model's folder names. `on_text` is called
@@ -72,6 +73,8 @@ class Writing(Generating, TextFunctions):
         text = "".join(pieces)
         if status == TOO_LONG:
             raise self._too_long(data)
+        if status == FULL and not text:
+            self._fits(self.tokenize(data))
         if status == FULL:
             error = FullError(f"{self.name}: the text gets longer than {self._decoder()['context']} tokens", ())
             error.text = text
@@ -88,9 +91,12 @@ class Writing(Generating, TextFunctions):
         """The same text as `write` returns, piece by piece, each computed when it is asked for."""
         self._writes()
         ended = self.manifest["tokenizer"].get("stop", []) if stop is None else stop
-        special = not (keep and self.length)
+        special = not (keep and self.length) or bool(self._source() and prompt)
         ids = self.tokenize(prompt, special)  # a piece may begin with a space only behind something
-        for token in self.tokens(tuple(ids), max_tokens, stop=ended, keep=keep, **sampling):
+        given = tuple(ids)
+        if self._source():
+            ids = []  # an answer is a text of its own
+        for token in self.tokens(given, max_tokens, stop=ended, keep=keep, **sampling):
             if piece := self.detokenize_next(ids, token):
                 yield piece
             ids.append(token)

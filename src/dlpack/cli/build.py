@@ -140,6 +140,12 @@ def _options_of_targets(targets: tuple[str, ...], values: dict[str, Any]) -> dic
     metavar="N",
     help="Of a decoder with past_key_values: how many tokens of a text a predictor keeps [default: 1024].",
 )
+@click.option(
+    "--source",
+    type=int,
+    metavar="N",
+    help="Of a model that reads a text and answers it: how many tokens it reads [default: 512].",
+)
 @value_option
 @params_option
 @labels_option
@@ -243,6 +249,7 @@ def build(
     shapes: tuple[str, ...],
     buckets: str | None,
     context: int | None,
+    source: int | None,
     values: tuple[str, ...],
     params: Path | None,
     labels: Path | None,
@@ -308,6 +315,7 @@ def build(
         batch=batch,
         buckets=parse_buckets(buckets),
         context=context,
+        source=source,
         values=parse_values(values),
         ranges=parse_ranges(ranges),
         maxima=parse_maxima(maxima),

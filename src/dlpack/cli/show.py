@@ -72,6 +72,7 @@ def inspect(
         "source",
         "opset",
         "target",
+        "processor",
         "macs",
         "weights_bytes",
         "arena_bytes",
@@ -218,6 +219,7 @@ def _print_target(target: Target, row: dict[str, Any]) -> None:
     facts = [
         (target.name, [target.about]),
         ("machines", [row["machine"]]),
+        ("processor", [row["processor"]] if row["processor"] else []),
         ("builds here", ["yes"] if not missing else [f"{'no' if row['missing'] else 'in part'}: {missing}"]),
         ("runs here", runs or [f"no: {row['missing_to_run']}"]),
         ("options", [f"--{o.name}: {o.help}" for o in target.options]),
@@ -228,13 +230,16 @@ def _print_target(target: Target, row: dict[str, Any]) -> None:
 
 
 def _target_row(target: Target) -> dict[str, Any]:
+    from dlpack.targets.base import about
     from dlpack.verify.run import not_run, where_run
 
+    machines = [b.machine() for b in target.builds]
     by = where_run(target, target.builds)
     return {
         "name": target.name,
         "about": target.about,
-        "machine": ", ".join(dict.fromkeys(b.machine().name for b in target.builds)),
+        "machine": ", ".join(dict.fromkeys(m.name for m in machines)),
+        "processor": next(filter(None, map(about, machines)), None),
         "missing": target.missing(),
         "limited": target.limited(),
         "runs_here": "this computer" in by,

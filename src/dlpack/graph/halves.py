@@ -39,7 +39,7 @@ _READERS = frozenset((
 
 _SMALL_RESULTS = frozenset((
     "NormalizeRows", "NormalizeSpatial", "Softmax", "LogSoftmax", "Sigmoid", "Tanh", "Erf", "ErfPlusOne", "Gelu",
-    "Swish", "Mish", "Elu", "Selu", "Celu", "Softsign",
+    "TanhPlusOne", "TimesSigmoid", "Swish", "Mish", "Elu", "Selu", "Celu", "Softsign",
 ))  # fmt: skip
 """Of these, the ones whose results are no larger than what they read, or than a normalised number."""
 

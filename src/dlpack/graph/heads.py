@@ -7,8 +7,8 @@ whole cache for each token. The queries of a group are rows of one product inste
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,37 +61,76 @@ class _Repeated:
 
 
 def shared_heads(graph: Graph) -> Graph:
-    """The graph in which products with repeated heads are products with those that are there.
+    """The graph in which products, and attentions, with repeated heads are those with the heads that are there.
 
     Not where the queries are an open dimension: a run's rows of one head do not lie behind those of another.
     """
+    if graph.opens and not graph.open:
+        return graph
     producers = graph.producers()
     nodes: list[Node] = []
     constants, types = dict(graph.constants), dict(graph.types)
     for node in graph.nodes:
-        found = _repeated(node.inputs[1], graph, producers) if node.op == "MatMul" and not node.domain else None
-        given = graph.types[node.inputs[0]].shape if found else ()
-        if found is None or len(given) != 4 or given[0] != 1 or given[2] == graph.open or graph.opens:
+        b = Builder(graph, node)
+        if not _on_shared(node, b, producers):
             nodes.append(node)
             continue
-        b = Builder(graph, node)
-        _, shared, slots, size = graph.types[found.value].shape
-        _, heads, rows, depth = given
-        out = graph.types[node.outputs[0]].shape
-        whole = heads // shared * rows
-        queries = [1, shared, whole, depth]
-        x = b.add("Reshape", [node.inputs[0], b.constant(np.array(queries, np.int64))], queries)
-        keys = found.value
-        if found.turned is not None:
-            keys = b.add("Transpose", [keys], [1, shared, size, slots], perm=[0, 1, 3, 2])
-        y = b.add("MatMul", [x, keys], [1, shared, whole, out[-1]])
-        b.add("Reshape", [y, b.constant(np.array(out, np.int64))], out, output=node.outputs[0])
         nodes += b.nodes
         constants |= b.constants
         types |= b.types
     if len(nodes) == len(graph.nodes):
         return graph
     return remove_dead(graph.with_nodes(nodes, constants, types))
+
+
+def _on_shared(node: Node, b: Builder, producers: Mapping[str, Node]) -> bool:
+    """Writes what is a node on heads that are there; False where its operands are not repeated ones."""
+    graph = b.graph
+    several = {"MatMul": node.inputs[1:2], "FusedAttention": node.inputs[1:3]}.get(node.op, ())
+    parts = [p for value in several if (p := _repeated(value, graph, producers))]
+    given = graph.types[node.inputs[0]].shape if parts else ()
+    if len(given) != 4 or given[0] != 1 or given[2] == graph.open or len(parts) < len(several):
+        return False
+    (shared, *differ) = {graph.types[p.value].shape[1] for p in parts}
+    if differ:
+        return False
+    _, heads, rows, depth = given
+    group, whole = heads // shared, heads // shared * rows
+    x = _reshaped(node.inputs[0], [1, shared, whole, depth], b)
+    operands = [_unturned(p, b) for p in parts]
+    mask, *others = node.inputs[1 + len(parts) :] or ("",)
+    mask = _mask_of_rows(mask, (heads, group, rows), b) if mask else mask
+    t = graph.types[node.outputs[0]]
+    inputs = (x, *operands, *([mask, *others] if mask or others else []))
+    made = replace(node, inputs=inputs, outputs=(b.fresh("shared"),))
+    (y,) = b.raw(made, [replace(t, shape=(1, shared, whole, t.shape[-1]))])
+    _reshaped(y, t.shape, b, node.outputs[0])
+    return True
+
+
+def _unturned(part: _Repeated, b: Builder) -> str:
+    """What is repeated, transposed as its repetition is."""
+    _, shared, slots, size = b.type_of(part.value).shape
+    shape = [1, shared, size, slots]
+    return b.add("Transpose", [part.value], shape, perm=[0, 1, 3, 2]) if part.turned else part.value
+
+
+def _mask_of_rows(mask: str, heads: tuple[int, int, int], b: Builder) -> str:
+    """The mask of an attention, broadcast to [1, heads, rows, keys], for the rows of a group's heads behind each other;
+    `heads` are all, those of a group, and the rows of one."""
+    whole, group, rows = heads
+    shape = (1, 1, 1, 1, *b.type_of(mask).shape)[-4:]
+    _, own, of_head, keys = shape
+    if own == of_head == 1:
+        return mask
+    full = [1, group if own == 1 else whole, rows, keys]
+    x = _reshaped(mask, shape, b)
+    x = b.add("Expand", [x, b.constant(np.array(full, np.int64))], full) if [*shape] != full else x
+    return _reshaped(x, [1, full[1] // group, group * rows, keys], b)
+
+
+def _reshaped(value: str, shape: Sequence[int], b: Builder, output: str | None = None) -> str:
+    return b.add("Reshape", [value, b.constant(np.array(shape, np.int64))], shape, output=output)
 
 
 def _repeated(value: str, graph: Graph, producers: Mapping[str, Node]) -> _Repeated | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.loops.ir import HALF as HALF
-from dlpack.loops.sizes import Size
+from dlpack.loops.sizes import EXTENT, Size
 
 Array = np.ndarray[Any, Any]
 
@@ -110,6 +110,7 @@ class Graph:
 
     `derived` names constants that the predictor computes from another when it is made, and that one: Winograd's
     weights, up to seven times as large as what they come from. Their elements in `constants` are not there (NaN).
+    `sums` names others, which are sums of constants of the same shape, with signs: Strassen's weights.
     `sizes` names outputs whose size only a run knows, and the output with the true shape of each; their own type has
     the largest. These further outputs come last. `exceeded`, if there is such a one, is the very last: int64[1], not
     0 in a run whose data exceeds one of `limits`, maxima that the user has stated.
@@ -117,7 +118,10 @@ class Graph:
     their types here; `words` some values of such inputs.
     `open` is the extent of the dimensions of which a run has some part, from their beginning; see `graph/opened.py`.
     `opens` has the open dimensions of inputs that are pictures, and what a run has of them; see `graph/pictures.py`.
+    With both, kernels are those of a length, and runs count as for pictures.
     `smallest` is what a run has of these at the least, by their number.
+    `caches` are those of a decoder; `filled` is then the input, [1, rows], that says which of their rows have a token
+    (not 0), those of a run among them; "": none does.
     """
 
     name: str
@@ -127,6 +131,7 @@ class Graph:
     constants: Mapping[str, Array]
     types: Mapping[str, TensorType]
     derived: Mapping[str, str] = field(default_factory=dict)
+    sums: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     sizes: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     exceeded: str = ""
@@ -136,6 +141,7 @@ class Graph:
     opens: Mapping[str, Mapping[int, Size]] = field(default_factory=dict)
     smallest: tuple[int, ...] = ()
     caches: tuple[Cache, ...] = ()
+    filled: str = ""
 
     def with_nodes(
         self,
@@ -155,6 +161,11 @@ class Graph:
         """The type of an input or output as its user sees it: strings are elements, "S64" of 64 bytes each."""
         t, width = self.types[name], self.strings.get(name)
         return t if width is None else TensorType(f"S{width}", t.shape[:-1])
+
+    @property
+    def length(self) -> Size:
+        """What a run has of the dimensions that are `open`."""
+        return Size(columns=1) if self.opens else Size(EXTENT)
 
     def consumers(self) -> dict[str, list[Node]]:
         """Value name → the nodes that read it, once each, in order."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -20,18 +21,25 @@ from dlpack.graph.opened_numbers import Seen, first_part, of_a_run, padded
 from dlpack.graph.opened_rules import REPLACED
 from dlpack.graph.registry import Builder, find, slice_of
 from dlpack.graph.spread import dense_outputs, spread_inputs
+from dlpack.loops.sizes import EXTENT, Size
 
 ROWS, COLUMNS = 12, 64
 """The extent is a multiple of a register tile's rows; and where vectors are along it, of so many columns."""
 
 
 def open_graph(
-    some: Graph, most: Graph, size: int, largest: int, first: Graph | None = None, smallest: int = 1
+    some: Graph,
+    most: Graph,
+    size: int,
+    largest: int,
+    first: Graph | None = None,
+    smallest: int = 1,
+    sized: Mapping[str, Sequence[int]] | None = None,
 ) -> Graph:
     """The graph of any size from `smallest` to `largest`, from those of two sizes: `size` and, `most`, the largest.
 
-    `first`, the model at the smallest size, may have other nodes. Raises UnsupportedError, which names the node, where
-    that cannot be.
+    `first`, the model at the smallest size, may have other nodes. `sized`, the open dimension of each input that has
+    it: runs count as for pictures. Raises UnsupportedError, which names the node, where that cannot be.
     """
     if [(n.op, n.inputs, n.outputs) for n in some.nodes] != [(n.op, n.inputs, n.outputs) for n in most.nodes]:
         raise UnsupportedError(f"the model computes otherwise with {size} than with {largest}")
@@ -66,6 +74,8 @@ def open_graph(
             raise UnsupportedError(f"'{name}' ({_sized(shape, opening.extent)}) has the open dimension more than once")
         if places and prod(shape[: places[0]]) > 1:
             inner[name] = None
+    if sized is not None:
+        return _counted(graph, sized, smallest)
     graph = spread_inputs(graph, [name for name in graph.inputs if name in inner])
     return dense_outputs(graph, [name for name in graph.outputs if name in inner])
 
@@ -80,22 +90,21 @@ def _for_a_run(graph: Graph, opening: _Opening, seen: Mapping[str, Sequence[Seen
         now = replace(graph, constants=constants, types=types)
         b = Builder(now, node)
         for k, name in enumerate(node.inputs):
-            if name in seen and name not in made and _is_data(node, k):
+            if name in seen and name not in made and is_data(node, k):
                 shape = types[name].shape
-                found = of_a_run(seen[name], shape, b)
+                found = of_a_run(seen[name], shape, Size(EXTENT), b)
                 if found is None:
                     raise UnsupportedError(told(node, f"has a constant, '{name}', computed from the open dimension"))
                 made[name] = found
-            elif name in seen and not _is_data(node, k):
+            elif name in seen and not is_data(node, k):
                 opening.check(name, seen[name])
-        own = replace(node, inputs=tuple(made[i] if i in made and _is_data(node, k) else i
+        own = replace(node, inputs=tuple(made[i] if i in made and is_data(node, k) else i
                                          for k, i in enumerate(node.inputs)))  # fmt: skip
         types.update(b.types)
         constants.update(b.constants)
         n = OpenNode(own, replace(now, constants=constants, types=types), smallest=smallest)
         again = Builder(n.graph, own)
-        rule = REPLACED.get(own.op) if own.domain in ("", "ai.onnx") else None
-        done = rule is not None and rule(n, again)
+        done = made_anew(n, again)
         nodes.extend([*b.nodes, *(again.nodes if done else [own])])
         if done:
             constants.update(again.constants)
@@ -103,7 +112,32 @@ def _for_a_run(graph: Graph, opening: _Opening, seen: Mapping[str, Sequence[Seen
     return replace(graph, nodes=tuple(nodes), constants=constants, types=types)
 
 
-def _is_data(node: Node, k: int) -> bool:
+def _counted(graph: Graph, dims: Mapping[str, Sequence[int]], smallest: int) -> Graph:
+    """The graph whose runs count as those of pictures."""
+    opens = {name: {d: Size(columns=1) for d in own} for name, own in dims.items()}
+
+    def in_run(value: Any) -> Any:
+        if isinstance(value, Size) and value.axis == EXTENT:
+            return replace(value, axis=0)
+        return tuple(map(in_run, value)) if isinstance(value, tuple | list) else value
+
+    nodes = [
+        replace(n, attrs={key: in_run(v) for key, v in n.attrs.items()}) if n.op in ("Share", "Count") else n
+        for n in graph.nodes
+    ]
+    return replace(graph, nodes=tuple(nodes), opens=opens, smallest=(smallest,))
+
+
+def with_lengths(graph: Graph) -> Graph:
+    """The graph, of operators that have kernels, with the sizes of all values in their types."""
+    return replace(graph, types={
+        v: replace(t, sizes=tuple(graph.length if n == graph.open else None for n in t.shape))
+        if graph.open in t.shape else t
+        for v, t in graph.types.items()
+    })  # fmt: skip
+
+
+def is_data(node: Node, k: int) -> bool:
     """Whether a node reads the elements of an input, rather than that it says what the node does."""
     operator = find(node)
     if operator is not None and operator.kind == "pointwise":
@@ -119,7 +153,7 @@ def _extent(some: Graph, most: Graph, largest: int) -> int:
     """An extent of which no dimension of the model is a multiple, and at least two tiles."""
     pairs = [(t.shape, some.types[name].shape) for name, t in most.types.items()]
     inner = any(prod(t[:-1]) > 1 and t[-1] != s[-1] for t, s in pairs if len(t) == len(s) > 0)
-    reduced = any(n.op in (*_SUMS, "ArgMax", "ArgMin") for n in most.nodes)
+    reduced = any(n.op in (*_SUMS, "ArgMax", "ArgMin", "ReduceLogSumExp") for n in most.nodes)
     others = {d for t, s in pairs for d, e in zip(t, s, strict=False) if d == e}
     windows = [(w, int(n.attrs.get("group", 1))) for n in most.nodes if n.op == "Conv" for w in
                (most.types[n.inputs[1]].shape,)]  # fmt: skip
@@ -202,6 +236,12 @@ def _sized(shape: tuple[int, ...], extent: int) -> str:
 
 
 # --- which nodes compute the first elements from the first alone ---------------------------------------------------
+
+
+def made_anew(n: OpenNode, b: Builder) -> bool:
+    """Adds what replaces a node that depends on the number of elements, and says whether it does."""
+    rule = REPLACED.get(n.node.op) if n.node.domain in ("", "ai.onnx") else None
+    return rule is not None and rule(n, b)
 
 
 def check_node(node: Node, graph: Graph, smallest: int = 1) -> None:
@@ -309,7 +349,9 @@ def _slice(n: OpenNode) -> str:
 _SUMS = ("ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 
 _RULES: dict[str, Callable[[OpenNode], str]] = {
-    **dict.fromkeys(("MatMul", "Gemm", "Transpose", "Expand", "Identity", "BatchNormalization", *_SUMS), _any),
+    **dict.fromkeys(
+        ("MatMul", "Gemm", "Transpose", "Expand", "Identity", "BatchNormalization", "Einsum", *_SUMS), _any
+    ),
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Flatten"), _reshape),
     **dict.fromkeys(("Concat", "Split"), _not_along(0)),
     **dict.fromkeys(("ArgMax", "ArgMin"), _not_along(0)),

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Node
 from dlpack.graph.registry import Context
+from dlpack.loops.sizes import EXTENT, Size
 
 
 @dataclass(frozen=True)
 class OpenNode(Context):
-    """A node of a graph whose `open` is the extent of its open dimension; a run has `smallest` of it at the least."""
+    """A node of a graph whose `open` is the extent of its open dimension; a run has `size` of it, `smallest` at the
+    least."""
 
     smallest: int = field(default=1, kw_only=True)
+    size: Size = field(default=Size(EXTENT), kw_only=True)
 
     def dims(self, i: int) -> list[int]:
         """The open dimensions of an input, from the end: -1 is the last."""

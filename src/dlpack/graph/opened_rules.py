@@ -1,9 +1,9 @@
 """Operators that are made anew where they depend on the number of elements that a run has of an open dimension: means,
-what counts from the end, and where an extreme is."""
+what counts from the end, and where the extremes are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -14,7 +14,6 @@ from dlpack.graph.opened_node import OpenNode
 from dlpack.graph.opened_numbers import affine
 from dlpack.graph.opened_windows import convolution
 from dlpack.graph.registry import Builder, slice_of
-from dlpack.loops.sizes import EXTENT, Size
 
 
 def _mean(n: OpenNode, b: Builder) -> bool:
@@ -25,7 +24,7 @@ def _mean(n: OpenNode, b: Builder) -> bool:
     t, shape = n.output_type(), n.input_type(0).shape
     total = _reduced("ReduceSum", n, b, n.node.inputs[0], sorted(n.axes()), int(n.attr("keepdims", 1)), t)
     fixed = prod(shape[d] for d in n.axes() if d not in counted)
-    share = b.share([Size(EXTENT)] * len(counted), fixed, len(t.shape))
+    share = b.share([n.size] * len(counted), fixed, len(t.shape))
     b.add("Mul", [total, share], t.shape, output=n.node.outputs[0])
     return True
 
@@ -48,7 +47,7 @@ def _from_the_start(n: OpenNode, b: Builder, which: Array) -> str | None:
     places, t = n.maybe_constant(1), n.input_type(1)
     if places is None:
         back = b.add("Less", [n.node.inputs[1], b.constant(np.zeros((), t.dtype), "zero")], t.shape, "bool")
-        more = b.count(Size(EXTENT), 0, t.dtype)
+        more = b.count(n.size, 0, t.dtype)
         if not which.all():
             more = b.add("Mul", [more, b.constant(which.astype(t.dtype), "which")], which.shape)
         moved = b.add("Add", [n.node.inputs[1], more], t.shape)
@@ -58,7 +57,7 @@ def _from_the_start(n: OpenNode, b: Builder, which: Array) -> str | None:
         return None
     if places[back_there].min() < -n.smallest:
         raise n.fail(f"chooses from before the first of {n.smallest} elements of the open dimension")
-    return affine(places, back_there.astype(places.dtype), b)
+    return affine(places, back_there.astype(places.dtype), n.size, b)
 
 
 def _gather(n: OpenNode, b: Builder) -> bool:
@@ -92,12 +91,12 @@ def _slice(n: OpenNode, b: Builder) -> bool:
         if axis - rank not in n.dims(0):
             continue
         if step == -1 and count == old[axis] and (start == -1 or start >= count - 1):
-            places = affine(-1 - np.arange(count, dtype=np.int64), np.ones(1, np.int64), b)
+            places = affine(-1 - np.arange(count, dtype=np.int64), np.ones(1, np.int64), n.size, b)
         elif step == 1 and count != old[axis] and start < 0:
             if -start > n.smallest:
                 raise n.fail(f"cuts off the last {-start} elements, and a run may have {n.smallest}")
             base = start + np.arange(count, dtype=np.int64)
-            places = affine(base, np.ones(count if count == 1 else 1, np.int64), b)
+            places = affine(base, np.ones(count if count == 1 else 1, np.int64), n.size, b)
         else:
             continue
         own = [count if d == axis else m for d, m in enumerate(old)]
@@ -121,19 +120,114 @@ def _arg_extreme(n: OpenNode, b: Builder) -> bool:
     if axis not in n.dims(0):
         return False
     x, t, shape = n.node.inputs[0], n.output_type(), n.input_type(0).shape
-    last, keep = bool(n.attr("select_last_index", 0)), int(n.attr("keepdims", 1))
-    kept = [1 if d - len(shape) == axis else m for d, m in enumerate(shape)]
+    last, kept = bool(n.attr("select_last_index", 0)), _kept(shape, axis)
     op = "ReduceMax" if n.node.op == "ArgMax" else "ReduceMin"
-    extreme = _reduced(op, n, b, x, [axis], 1, TensorType(n.input_type(0).dtype, tuple(kept)))
-    extent = shape[axis]
-    row = np.arange(extent, dtype=np.int32).reshape([-1 if d - len(shape) == axis else 1 for d in range(len(shape))])
-    missed = b.constant(np.array(-1 if last else extent, np.int32), "missed")
-    places = b.add("Where", [b.add("Equal", [x, extreme], shape, "bool"), b.constant(row, "places"), missed],
-                   shape, "int32")  # fmt: skip
-    chosen = _reduced("ReduceMax" if last else "ReduceMin", n, b, places, [axis], keep, TensorType("int32", t.shape))
-    bound = b.constant(np.array(0, np.int32), "zero") if last else b.count(Size(EXTENT) + -1, 0, "int32")
-    inside = b.add("Max" if last else "Min", [chosen, bound], t.shape)  # NaN equals no extreme
+    extreme = _reduced(op, n, b, x, [axis], 1, TensorType(n.input_type(0).dtype, kept))
+    there = b.add("Equal", [x, extreme], shape, "bool")
+    inside = _place(n, b, there, axis, last, int(n.attr("keepdims", 1)), t.shape)
     b.add("Cast", [inside], t.shape, t.dtype, n.node.outputs[0])
+    return True
+
+
+def _kept(shape: Sequence[int], axis: int) -> tuple[int, ...]:
+    """A shape with one element along an axis, which counts from the end."""
+    return tuple(1 if d - len(shape) == axis else m for d, m in enumerate(shape))
+
+
+def _row(shape: Sequence[int], axis: int, b: Builder) -> str:
+    """The places along an axis."""
+    own = [-1 if d - len(shape) == axis else 1 for d in range(len(shape))]
+    return b.constant(np.arange(shape[axis], dtype=np.int32).reshape(own), "places")
+
+
+def _place(n: OpenNode, b: Builder, there: str, axis: int, last: bool, keepdims: int, out: tuple[int, ...]) -> str:
+    """The first place along an axis, or the last, of the elements that are `there`; one that a run has if none is."""
+    shape = b.type_of(there).shape
+    missed = b.constant(np.array(-1 if last else shape[axis], np.int32), "missed")
+    places = b.add("Where", [there, _row(shape, axis, b), missed], shape, "int32")
+    op, t = "ReduceMax" if last else "ReduceMin", TensorType("int32", out)
+    chosen = _reduced(op, n, b, places, [axis], keepdims, t)
+    bound = b.constant(np.array(0, np.int32), "zero") if last else b.count(n.size + -1, 0, "int32")
+    return b.add("Max" if last else "Min", [chosen, bound], out)  # NaN equals no extreme
+
+
+def _softmax(n: OpenNode, b: Builder) -> bool:
+    """Along the dimension where it is not the innermost: transposed, and back."""
+    axis, rank = n.axis(-1), len(n.input_type(0).shape)
+    if n.node.opset < 13 or axis not in n.dims(0) or axis == -1:
+        return False
+    perm = [*(d for d in range(rank) if d != rank + axis), rank + axis]
+    shape = n.input_type(0).shape
+    turned = [shape[d] for d in perm]
+    y = b.add(n.node.op, [b.add("Transpose", [n.node.inputs[0]], turned, perm=perm)], turned, axis=-1)
+    b.add("Transpose", [y], shape, output=n.node.outputs[0], perm=[perm.index(d) for d in range(rank)])
+    return True
+
+
+def _log_sum_exp(n: OpenNode, b: Builder) -> bool:
+    """With the maximum taken out, the logarithm of a sum."""
+    if not n.axes() & set(n.dims(0)) or n.input_type(0).dtype != "float32":
+        return False
+    x, t, shape, axes = n.node.inputs[0], n.output_type(), n.input_type(0).shape, sorted(n.axes())
+    kept = TensorType(t.dtype, tuple(1 if d - len(shape) in axes else m for d, m in enumerate(shape)))
+    most = _reduced("ReduceMax", n, b, x, axes, 1, kept)
+    parts = b.add("Exp", [b.add("Sub", [x, most], shape)], shape)
+    total = b.add("Log", [_reduced("ReduceSum", n, b, parts, axes, 1, kept)], kept.shape)
+    whole = b.add("Add", [total, most], kept.shape)
+    b.add("Reshape", [whole, b.constant(np.array(t.shape, np.int64), "shape")], t.shape, output=n.node.outputs[0])
+    return True
+
+
+def _triangle(n: OpenNode, b: Builder) -> bool:
+    """What a constant mask keeps, which begins alike in all sizes."""
+    k = n.maybe_constant(1) if n.has_input(1) else np.zeros((), np.int64)
+    t = n.output_type()
+    if k is None or not n.dims(0):
+        return False
+    below = np.tri(*t.shape[-2:], int(k.reshape(())) - int(n.attr("upper", 1)), dtype=bool)
+    mask = b.constant(~below if n.attr("upper", 1) else below, "mask")
+    zero = b.constant(np.zeros((), t.dtype), "zero")
+    b.add("Where", [mask, n.node.inputs[0], zero], t.shape, t.dtype, n.node.outputs[0])
+    return True
+
+
+MOST_CHOSEN = 16
+"""Up to so many of the largest elements are found one after the other."""
+
+
+def _top_k(n: OpenNode, b: Builder) -> bool:
+    """The extreme, then that of the others, and so on."""
+    axis = n.axis(-1)
+    if axis not in n.dims(0):
+        return False
+    count, t = int(n.attr("k") or n.ints(1, "k")[0]), n.input_type(0)
+    if count > min(MOST_CHOSEN, n.smallest):
+        most = f"at most {MOST_CHOSEN} of" if n.smallest >= MOST_CHOSEN else f"{n.smallest} at the least along"
+        raise n.fail(f"chooses {count} elements, of {most}")
+    largest, kept = bool(n.attr("largest", 1)), _kept(t.shape, axis)
+    if t.dtype.startswith("float"):
+        worst = -np.inf if largest else np.inf
+    else:
+        worst = np.iinfo(t.dtype).min if largest else np.iinfo(t.dtype).max
+    lowest = b.constant(np.array(worst, t.dtype), "lowest")
+    rest, taken = n.node.inputs[0], ""
+    values, places = [], []
+    for _ in range(count):
+        extreme = _reduced("ReduceMax" if largest else "ReduceMin", n, b, rest, [axis], 1, TensorType(t.dtype, kept))
+        there = b.add("Equal", [rest, extreme], t.shape, "bool")
+        if taken:  # elements that are the lowest themselves
+            free = b.add("Not", [taken], t.shape, "bool")
+            there = b.add("And", [there, free], t.shape, "bool")
+        place = _place(n, b, there, axis, False, 1, kept)
+        here = b.add("Equal", [_row(t.shape, axis, b), place], t.shape, "bool")
+        taken = b.add("Or", [taken, here], t.shape, "bool") if taken else here
+        rest = b.add("Where", [here, lowest, rest], t.shape, t.dtype)
+        values.append(extreme)
+        places.append(b.add("Cast", [place], kept, "int64"))
+    for k, parts in enumerate((values, places)):
+        for name in filter(None, n.node.outputs[k : k + 1]):
+            out = n.graph.types[name]
+            b.add("Concat", parts, out.shape, out.dtype, name, axis=axis)
     return True
 
 
@@ -143,7 +237,7 @@ def _backwards(n: OpenNode, b: Builder) -> bool:
     if place is None or not n.attr("reverse", 0) or (axis := int(place.reshape(())) % rank - rank) not in n.dims(0):
         return False
     x, t = n.node.inputs[0], n.output_type()
-    kept = tuple(1 if d - rank == axis else m for d, m in enumerate(t.shape))
+    kept = _kept(t.shape, axis)
     total = _reduced("ReduceSum", n, b, x, [axis], 1, TensorType(t.dtype, kept))
     attrs: dict[str, Any] = {"exclusive": 1 - int(n.attr("exclusive", 0))}
     before = b.add("CumSum", [x, n.node.inputs[1]], t.shape, **attrs)
@@ -157,6 +251,10 @@ REPLACED: Mapping[str, Callable[[OpenNode, Builder], bool]] = {
     "GatherND": _gather_nd,
     "Slice": _slice,
     **dict.fromkeys(("ArgMax", "ArgMin"), _arg_extreme),
+    "TopK": _top_k,
+    "Trilu": _triangle,
+    **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
+    "ReduceLogSumExp": _log_sum_exp,
     "CumSum": _backwards,
     "Conv": convolution,
 }

@@ -62,7 +62,7 @@ class _Apart:
             return [node]
         old, new = self.types[node.inputs[0]].shape, self.types[node.outputs[0]].shape
         rest = old[2:] if len(old) == 5 and old[:2] == new[:2] else (old[1] // max(1, new[1]), *old[2:])
-        if len(new) != 3 or len(old) not in (4, 5) or old[0] != new[0] or prod((new[1], *rest)) != prod(old[1:]):
+        if len(new) != 3 or len(old) not in (3, 4, 5) or old[0] != new[0] or prod((new[1], *rest)) != prod(old[1:]):
             return [node]
         self.reshapes[node.outputs[0]] = {node.outputs[0]}
         return [self._reshape(node.inputs[0], self._apart(node.outputs[0], (*new[:2], *rest)), node)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Graph, Node, Sizes
@@ -54,6 +55,18 @@ class PictureNode(Context):
 def is_open(sizes: Sizes) -> bool:
     """Whether a value has an open dimension."""
     return any(s is not None for s in sizes)
+
+
+def differ(found: Sequence[Size], numbers: Sequence[Sequence[int]]) -> bool:
+    """Whether sizes that agree at all known ones, of which these are the numbers, do not at one between."""
+    for other in found[1:]:
+        if other.axis != found[0].axis:
+            return True
+        own = sorted(at[other.axis] for at in numbers)
+        step = gcd(*(n - own[0] for n in own)) or 1
+        if any(other.at(n) != found[0].at(n) for n in range(own[0], own[-1] + 1, step)):
+            return True
+    return False
 
 
 def told(node: Node, text: str) -> str:

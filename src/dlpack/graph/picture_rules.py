@@ -7,6 +7,7 @@ tables (`Taps`), which `FollowTaps` follows. Normalisation over a picture is a m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from dlpack.graph.ir import Node, Sizes, TensorType
-from dlpack.graph.picture_node import PictureNode, Witness, is_open
-from dlpack.graph.registry import Builder
+from dlpack.graph.picture_node import PictureNode, Witness, differ, is_open
+from dlpack.graph.registry import Builder, slice_of
 from dlpack.loops.sizes import Size
 
 POSITIONS = (
@@ -154,10 +155,10 @@ def _new_sizes(n: PictureNode) -> Sizes:
         if n.sizes()[d] is None and all(m == extent for _, m in seen):
             out.append(None)
             continue
-        found = next((s for s in _candidates(n, d, scales[d]) if all(s.in_run(at) == m for at, m in seen)), None)
-        if found is None and any(m != extent for _, m in seen):
+        found = [s for s in dict.fromkeys(_candidates(n, d, scales[d])) if all(s.in_run(at) == m for at, m in seen)]
+        if (not found and any(m != extent for _, m in seen)) or differ(found, [at for at, _ in seen]):
             raise n.fail("has a size that is no function of the open dimension that is known: give steps, as in /16")
-        out.append(found)
+        out.append(found[0] if found else None)
     return tuple(out)
 
 
@@ -361,6 +362,29 @@ def _gather(n: PictureNode, b: Builder) -> bool:
     return True
 
 
+def _slice(n: PictureNode, b: Builder) -> bool:
+    """The last elements, so many in all sizes, or all in reversed order, are chosen by places that a run counts."""
+    old, new = n.input_type(0).shape, n.output_type().shape
+    name = n.node.outputs[0]
+    same = {d for d in range(len(old)) if len({w.graph.types[name].shape[d] for w in n.witnesses}) == 1}
+    for start, _, axis, step in zip(*slice_of(n), strict=True):
+        size, count = n.sizes()[axis], new[axis]
+        back = step == -1 and count == old[axis] and (start == -1 or start >= count - 1)
+        last = step == 1 and start < 0 and axis in same
+        if size is None or not (back or last):
+            continue
+        if any(a != m for d, (a, m) in enumerate(zip(old, new, strict=True)) if d != axis):
+            raise n.fail("cuts two dimensions at once, one of them from the end of the open one")
+        base = np.arange(count, dtype=np.int64) + start if last else -1 - np.arange(count, dtype=np.int64)
+        table = b.constant(base, "base")
+        b.types[table] = replace(b.types[table], sizes=(size,) if back else ())
+        places = b.add("Add", [table, b.count(size, 1)], [count])
+        b.add("Gather", [n.node.inputs[0], places], new, output=name, axis=axis)
+        return True
+    b.raw(n.node, [n.output_type()])
+    return True
+
+
 def _arg_extreme(n: PictureNode, b: Builder) -> bool:
     if n.sizes()[int(n.attr("axis", 0)) % len(n.sizes())] is not None:
         raise n.fail("looks for a place along the open dimension")
@@ -379,6 +403,7 @@ REPLACED: Mapping[str, Callable[[PictureNode, Builder], bool]] = {
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
     **dict.fromkeys(("ArgMax", "ArgMin"), _arg_extreme),
     "Gather": _gather,
+    "Slice": _slice,
 }
 """By operator, what adds the nodes that replace it, and says whether it did."""
 

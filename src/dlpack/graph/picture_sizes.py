@@ -19,12 +19,17 @@ def input_sizes(graph: Graph, name: str) -> Sizes:
     return tuple(own.get(d) for d in range(len(graph.types[name].shape))) if own else ()
 
 
-def with_sizes(graph: Graph, known: Mapping[str, Sizes] | None = None) -> Graph:
+def with_sizes(
+    graph: Graph, known: Mapping[str, Sizes] | None = None, tokens: Mapping[int, Size] | None = None
+) -> Graph:
     """The graph, of operators that have kernels, with the sizes of all values in their types.
 
-    `known`: those of its inputs; else they follow from `opens`.
+    `known`: those of its inputs; else they follow from `opens`. `tokens`: what a run has of dimensions that are all
+    pixels of a picture, or one side as a length, by their extent; more follow from nodes.
     """
+    extents = dict(tokens or {})
     sizes = {name: (known or {}).get(name, ()) if known else input_sizes(graph, name) for name in graph.inputs}
+    sizes |= {name: t.sizes for name in graph.constants if (t := graph.types.get(name)) and t.sizes}
     for node in graph.nodes:
         n = PictureNode(node, graph, sizes)
         if node.op == "Taps" and node.domain == "dlpack":
@@ -32,6 +37,12 @@ def with_sizes(graph: Graph, known: Mapping[str, Sizes] | None = None) -> Graph:
             continue
         opens = (node.attrs.get("to"), *(s for k in range(len(node.inputs)) for s in n.sizes(k)))
         if not is_open(opens):
+            continue
+        if node.op == "JoinPixels":
+            extents[n.output_type().shape[node.attrs["axis"]]] = node.attrs["size"]
+        if any(isinstance(s, Size) and s.columns == 1 for s in opens) and node.op != "PartPixels":
+            own = (*node.outputs, *(i for i in node.inputs if i in graph.constants))
+            sizes |= {v: tuple(map(extents.get, graph.types[v].shape)) for v in own if v}
             continue
         for o in filter(None, node.outputs):
             sizes[o] = _sizes_of(n)
@@ -90,13 +101,13 @@ _UNEQUAL = (
 
 
 def _concat(n: PictureNode) -> Sizes:
-    axis = int(n.attr("axis", 0)) % len(n.sizes())
-    own = {n.sizes(k) for k in range(len(n.node.inputs))}
-    if any(sizes[axis] for sizes in own):
-        raise n.fail("joins along the open dimension")
-    if len(own) > 1:
+    axis, *before, last = int(n.attr("axis", 0)) % len(n.sizes()), *(n.sizes(k) for k in range(len(n.node.inputs)))
+    if any(sizes[axis] for sizes in before):
+        raise n.fail("joins along the open dimension, which may come last")
+    if len({(*sizes[:axis], *sizes[axis + 1 :]) for sizes in (*before, last)}) > 1:
         raise n.fail(_UNEQUAL)
-    return n.sizes()
+    first = sum(n.input_type(k).shape[axis] for k in range(len(before)))
+    return tuple(s + first if s is not None and d == axis else s for d, s in enumerate(last))
 
 
 def _repeat(n: PictureNode) -> Sizes:
@@ -123,7 +134,7 @@ def _same(n: PictureNode) -> Sizes:
 
 
 def _reduced(n: PictureNode) -> Sizes:
-    axes, keep = n.attr("axes"), n.attr("keepdims")
+    axes, keep = n.attr("axes") or [int(n.attr("axis", 0)) % len(n.sizes())], n.attr("keepdims", 1)
     return tuple(None if d in axes else s for d, s in enumerate(n.sizes()) if keep or d not in axes)
 
 
@@ -149,7 +160,7 @@ def _token_product(n: PictureNode) -> Sizes:
 
 def _joined(n: PictureNode) -> Sizes:
     d = n.attr("axis")
-    return (*n.sizes()[:d], n.attr("size"), *n.sizes()[d + 2 :])
+    return (*n.sizes()[:d], n.attr("size"), *n.sizes()[d + len(n.attr("sides")) :])
 
 
 def _parted(n: PictureNode) -> Sizes:
@@ -164,11 +175,6 @@ def _sum_of_powers(n: PictureNode) -> Sizes:
     return _reduced(n)
 
 
-def _arg_extreme(n: PictureNode) -> Sizes:
-    axis, sizes = int(n.attr("axis", 0)) % len(n.sizes()), n.sizes()
-    return (*sizes[:axis], *((None,) if n.attr("keepdims", 1) else ()), *sizes[axis + 1 :])
-
-
 def _transposed(n: PictureNode) -> Sizes:
     return tuple(n.sizes()[d] for d in n.attr("perm") or range(len(n.sizes()))[::-1])
 
@@ -180,12 +186,13 @@ def _part(n: PictureNode) -> Sizes:
     cut = {d for d, (s, a, b) in enumerate(zip(out, old, new, strict=True)) if s is not None and a != b}
     if cut and n.node.op != "Slice":
         raise n.fail("divides the open dimension")
-    for start, end, axis, step in zip(*slice_of(n), strict=True) if cut else ():
+    for start, end, axis, step in zip(*slice_of(n), strict=True) if n.node.op == "Slice" else ():
         size = out[axis]
-        if axis in cut and size is not None:
-            if step != 1 or start < 0 or 0 <= end < old[axis]:
-                raise n.fail("cuts the open dimension, but for its first or its last elements")
-            out[axis] = size + (new[axis] - old[axis])
+        if size is not None and (axis in cut or step != 1):
+            own = size + (new[axis] - old[axis]) if step == 1 else (size + (step - 1 - start)) // max(step, 1)
+            if step < 1 or start < 0 or 0 <= end < old[axis] or own is None:
+                raise n.fail("cuts the open dimension, but for its first or its last elements, or each so many")
+            out[axis] = own
     return tuple(out)
 
 
@@ -201,12 +208,11 @@ _RULES: dict[str, Callable[[PictureNode], Sizes]] = {
         s and s + -(n.input_type(1).shape[0] - 1) if d > 1 else s for d, s in enumerate(n.sizes())
     ),
     **dict.fromkeys(("GlobalSum", "GlobalMaxPool"), lambda n: (*n.sizes()[:2], *[None] * len(n.sizes()[2:]))),
-    **dict.fromkeys(("ReduceSum", "ReduceMax", "ReduceMin"), _reduced),
+    **dict.fromkeys(("ReduceSum", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin"), _reduced),
     **dict.fromkeys(("Identity", "Copy", "Spread", "Softmax", "LogSoftmax"), _same),
     **dict.fromkeys(("Slice", "Split"), _part),
     "Pad": _pad,
     **dict.fromkeys(("Reshape", "Unsqueeze", "Squeeze"), reshaped),
-    **dict.fromkeys(("ArgMax", "ArgMin"), _arg_extreme),
     "NormalizeRows": _same,
     "LogSumExp": _sum_of_powers,
     "MatMul": _product,

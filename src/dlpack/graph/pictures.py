@@ -17,6 +17,8 @@ import numpy as np
 
 from dlpack.errors import UnsupportedError
 from dlpack.graph.ir import Graph, Node, Sizes, TensorType
+from dlpack.graph.opened import with_lengths
+from dlpack.graph.picture_constants import constants_of_a_run, varies
 from dlpack.graph.picture_groups import plain_groups
 from dlpack.graph.picture_node import PictureNode, Witness, is_open, told
 from dlpack.graph.picture_rules import REPLACED, average, enlarged
@@ -62,7 +64,9 @@ def _opened(
     joined: bool,
 ) -> Graph:
     """The graph of any size that is a multiple of its unit; `joined` as for `for_any_size`."""
-    opens = {name: {d: Size(axis, times=units[axis]) for axis, d in enumerate(own)} for name, own in dims.items()}
+    opens = {
+        name: {d: Size(axis, times=units[axis]) for axis, d in enumerate(own) if d >= 0} for name, own in dims.items()
+    }
     largest = clean(*(high for _, high, _ in bounds))
     others: list[Witness] = []
     problem: UnsupportedError | None = None
@@ -82,15 +86,22 @@ def _opened(
     graph = for_any_size(replace(whole, opens=opens), (Witness(whole, tuple(numbers)), own, *others), joined)
     sizes = {v: t.sizes for v, t in with_sizes(rewrite(graph)).types.items()}
     for w in others:
-        _compare(w.graph, whole, sizes, w.numbers)
+        _compare(w.graph, whole, graph, sizes, w.numbers)
     return replace(graph, smallest=tuple(b[0] // u for b, u in zip(bounds, units, strict=True)))
 
 
 def _other_sizes(graph: Graph, bounds: Sequence[tuple[int, int, int]]) -> list[tuple[int, ...]]:
-    """Sizes at which the model is compared with the functions; more where functions are found by what they give."""
+    """Sizes at which the model is compared with the functions; more where functions are found by what they give.
+
+    Height and width differ in some, so that one is not taken for the other where their bounds are the same.
+    """
     found = [tuple(low for low, _, _ in bounds), tuple(high - step for _, high, step in bounds)]
+    if len(bounds) > 1:
+        found.append((bounds[0][1], *(low for low, _, _ in bounds[1:])))
     if any(n.op in ("Resize", "Upsample", "Expand") for n in graph.nodes):
-        found += [tuple(min(low + k * step, high) for low, high, step in bounds) for k in _APART]
+        for k in range(len(_APART)):
+            steps = [_APART[(k + axis) % len(_APART)] for axis in range(len(bounds))]
+            found.append(tuple(min(low + k * step, high) for k, (low, high, step) in zip(steps, bounds, strict=True)))
     return list(dict.fromkeys(found))
 
 
@@ -119,18 +130,25 @@ def _number(graph: Graph, axis: int, largest: int) -> int:
     return min(range(largest, largest + min(REACH, max(12, largest // 4)) + 1), key=cost)
 
 
-def _compare(some: Graph, whole: Graph, sizes: Mapping[str, Sizes], numbers: Sequence[int]) -> None:
-    """Whether the model at another size is what the functions say."""
+def _compare(some: Graph, whole: Graph, graph: Graph, sizes: Mapping[str, Sizes], numbers: Sequence[int]) -> None:
+    """Whether the model at another size is what the functions say, and no constant that the graph of any size still has
+    is another there."""
     if [(n.op, n.inputs, n.outputs) for n in some.nodes] != [(n.op, n.inputs, n.outputs) for n in whole.nodes]:
         raise UnsupportedError("the model has other nodes in another size")
     resized = {i for n in whole.nodes if n.op in ("Resize", "Upsample", "Reshape", "Expand") for i in n.inputs[1:]}
     for a, b in zip(some.nodes, whole.nodes, strict=True):
         if repr(sorted(a.attrs.items())) != repr(sorted(b.attrs.items())) or a.body is not None:
             raise UnsupportedError(told(b, "depends on the open dimension in another way than by its inputs' sizes"))
+    read = {i for n in graph.nodes for i in n.inputs}
     for name, c in whole.constants.items():
-        if name not in resized and not np.array_equal(c, some.constants[name], equal_nan=c.dtype.kind == "f"):
+        if name in resized or name not in read or graph.types[name].sizes:
+            continue
+        if not np.array_equal(c, some.constants[name], equal_nan=c.dtype.kind == "f"):
             raise UnsupportedError(f"the constant '{name}' is computed from the open dimension")
+    made = {o for n in graph.nodes for o in n.outputs}
     for name, t in whole.types.items():
+        if name not in read and name not in made:
+            continue
         own = sizes.get(name, ()) or (None,) * len(t.shape)
         shape = tuple(n if s is None else s.in_run(numbers) for n, s in zip(t.shape, own, strict=True))
         if name in sizes and some.types[name].shape != shape:
@@ -160,19 +178,48 @@ def for_any_size(graph: Graph, witnesses: Sequence[Witness], joined: bool) -> Gr
     constants, types = dict(graph.constants), dict(graph.types)
     for node in graph.nodes:
         now = replace(graph, constants=constants, types=types)
-        if not any(is_open(sizes.get(i, ())) for i in node.inputs) and not enlarged(node, witnesses):
+        opened = any(is_open(sizes.get(i, ())) for i in node.inputs)
+        if not opened and not enlarged(node, witnesses) and not varies(node, witnesses):
             nodes.append(node)
             continue
-        types |= {o: tokens.type_of(o) for o in node.outputs if o}
-        builder, n = Builder(now, node), PictureNode(node, now, sizes, witnesses)
-        if node.op in _COUNTED or not tokens.add(n, builder):
-            _any_size(n, builder)
+        builder, known = _in_a_form(node, now, sizes, witnesses, tokens)
         constants.update(builder.constants)
         types.update(builder.types)
-        own = rewrite(_alone(replace(now, constants=constants, types=types), builder.nodes, node))
-        sizes |= {v: t.sizes for v, t in with_sizes(own, sizes).types.items() if v in node.outputs}
+        sizes |= known
         nodes.extend(builder.nodes)
     return replace(graph, nodes=tuple(nodes), constants=constants, types=types)
+
+
+def _in_a_form(
+    node: Node, now: Graph, sizes: Mapping[str, Sizes], witnesses: Sequence[Witness], tokens: Tokens
+) -> tuple[Builder, dict[str, Sizes]]:
+    """What stands for a node, and what a run has of its outputs, and of its inputs where these are other values."""
+    problem: UnsupportedError | None = None
+    for form in tokens.forms(node, sizes):
+        types = {**now.types, **{o: tokens.type_of(o, bool(form.as_lengths)) for o in node.outputs if o}}
+        builder = Builder(replace(now, types=types), node)
+        try:
+            own, known = tokens.turn(form, node, sizes, builder)
+            graph = replace(now, types={**types, **builder.types})
+            n = PictureNode(own, graph, {**sizes, **known}, witnesses)
+            tables: dict[str, Sizes] = {}
+            if not form.as_lengths:
+                own, tables = constants_of_a_run(n, builder)
+                builder.types |= {i: replace(builder.type_of(i), sizes=s) for i, s in tables.items()}
+                graph = replace(graph, types={**graph.types, **builder.types})
+                n = PictureNode(own, graph, {**sizes, **known, **tables}, witnesses)
+            if (own.op in _COUNTED and not form.as_lengths) or not tokens.add(n, builder):
+                _any_size(n, builder)
+            whole = replace(now, types={**types, **builder.types}, constants={**now.constants, **builder.constants})
+            made = rewrite(_alone(whole, builder.nodes, node))
+            made = with_sizes(made, {**sizes, **known}, tokens.sizes)
+        except UnsupportedError as e:
+            problem = problem or e
+            continue
+        tokens.turned = form.turned
+        return builder, known | {v: t.sizes for v, t in made.types.items() if v in node.outputs}
+    assert problem is not None
+    raise problem
 
 
 def _open_values(graph: Graph) -> dict[str, None]:
@@ -273,5 +320,6 @@ def _pool(n: PictureNode, b: Builder) -> None:
 def with_borders(graph: Graph) -> Graph:
     """The graph, of operators that have kernels, with the sizes of its values, and its open inputs and outputs, which
     are dense, copied from and to values of constant strides."""
-    graph = with_sizes(spread_inputs(graph, [name for name in graph.inputs if name in graph.opens]))
+    graph = spread_inputs(graph, [name for name in graph.inputs if name in graph.opens])
+    graph = with_lengths(graph) if graph.open else with_sizes(graph)
     return dense_outputs(graph, [name for name in graph.outputs if is_open(graph.types[name].sizes)])

@@ -127,7 +127,7 @@ def _first(n: _Node) -> int:
 def _along_axis(n: _Node) -> int:
     """Operators along one axis; before opset 13 a softmax is over all from there on."""
     d, old = n.only(1), n.node.op in _SOFTMAX and n.node.opset < 13
-    axis = n.axis(1 if old else _DEFAULT_AXIS.get(n.node.op, -1))
+    axis = n.axis(1 if old else -1)
     if d == axis or (old and d > axis):
         raise _Mixed("works along it")
     return d
@@ -221,11 +221,64 @@ def _gather(n: _Node) -> int:
     if 1 not in n.at:
         d = n.only()
         if d == axis:
-            raise _Mixed("chooses among the samples")
+            return axis + _own_places(n, d)
         return d if d < axis else d - 1 + len(n.shape(1))
     if 0 in n.at:
         raise _Mixed("takes elements of each sample at places that depend on it")
     return axis + n.at[1]
+
+
+def _own_places(n: _Node, d: int) -> int:
+    """The dimension of the samples in an index (input 1) into all elements of all of them, [samples * elements]."""
+    places, elements = n.maybe_constant(1), n.shape()[d] // MARKER
+    for p in range(places.ndim if places is not None else 0):
+        assert places is not None
+        first = np.take(places, [0], axis=p)
+        if places.shape[p] != MARKER or first.size == 0 or first.min() < 0 or first.max() >= elements:
+            continue
+        numbers = np.arange(MARKER).reshape([-1 if k == p else 1 for k in range(places.ndim)])
+        if np.array_equal(places, first + numbers * elements):
+            return p
+    raise _Mixed("chooses among the samples")
+
+
+def _gather_elements(n: _Node) -> int:
+    """Elements of each sample, at places that may be its own."""
+    rank = len(n.shape())
+    d = next(iter(n.at.values()))
+    if d == n.axis(0):
+        raise _Mixed("chooses among the samples")
+    if n.shape(0)[d] != n.shape(1)[d]:
+        raise _Mixed("takes elements of some samples")
+    return _broadcast(n, range(2), rank)
+
+
+def _gather_nd(n: _Node) -> int:
+    """Elements at tuples of places, of which one may be the number of the sample."""
+    d, batch, last = n.only(1), int(n.attr("batch_dims", 0)), n.shape(1)[-1]
+    places = n.maybe_constant(1)
+    if d < batch:
+        if n.at.get(1, d) != d or not (1 in n.at or n.same_for_all(1, d)):
+            raise _Mixed("treats the samples differently")
+        return d
+    if d >= batch + last and 1 not in n.at:
+        return d + len(n.shape(1)) - 1 - batch - last
+    if places is None:
+        raise _Mixed("takes elements of each sample at places that only a run knows")
+    own = places[..., d - batch]
+    for p in range(batch, own.ndim):
+        along = np.arange(own.shape[p]).reshape([-1 if k == p else 1 for k in range(own.ndim)])
+        rest = np.delete(places, d - batch, -1)
+        if own.shape[p] == n.shape()[d] and np.all(own == along) and np.all(rest == np.take(rest, [0], axis=p)):
+            return p
+    raise _Mixed("chooses among the samples")
+
+
+def _cumulate(n: _Node) -> int:
+    d = n.only()
+    if d == int(n.ints(1, "axis")[0]) % len(n.shape()):
+        raise _Mixed("sums along it")
+    return d
 
 
 def _rows_of_features(n: _Node) -> int:
@@ -285,7 +338,6 @@ def _recurrent(n: _Node) -> list[int]:
 
 
 _SOFTMAX = ("Softmax", "LogSoftmax", "Hardmax")
-_DEFAULT_AXIS = {"CumSum": 0}
 
 _RULES: dict[str, Callable[[_Node], int | list[int]]] = {
     **dict.fromkeys(_SOFTMAX, _along_axis),
@@ -318,6 +370,9 @@ _RULES: dict[str, Callable[[_Node], int | list[int]]] = {
     "Expand": _expand,
     "Tile": _kept,
     "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
+    "CumSum": _cumulate,
     "MatMul": _matmul,
     "Gemm": _gemm,
 }  # fmt: skip

@@ -8,6 +8,7 @@ from math import inf
 from typing import Protocol
 
 from dlpack.graph.attention import Attention as Attention
+from dlpack.graph.strassen import Product as Product
 from dlpack.graph.winograd import Layer as Layer
 from dlpack.kernels.spec import KernelSpec, Scheduled
 
@@ -26,6 +27,8 @@ class LayoutPreferences:
     predictor is made; not where memory is scarcer than storage.
     `look_up`: how many instructions on vectors are worth a look-up of each element in a table of 256 (8-bit values).
     `attention`: which attentions one kernel computes (graph/attention.py), None for none.
+    `strassen`: which products are computed by Strassen's algorithm (graph/strassen.py), None for none.
+    `chooses`: products read the matrices that a run chooses from a table where they lie (graph/chosen.py).
     `nibbles`: weights of four bits are two to a byte in memory, of which a load gives two vectors of so many; 0 where
     bytes are faster.
     `rounds`: what is multiplied with weights of 8 bits and fewer is rounded to 8 bits (graph/rounded.py), and a vector
@@ -44,7 +47,9 @@ class LayoutPreferences:
     keeps_borders: bool = False
     look_up: float = inf
     attention: Callable[[Attention], bool] | None = None
+    strassen: Callable[[Product], bool] | None = None
     halves: bool = False
+    chooses: bool = False
     nibbles: int = 0
     rounds: int = 0
 

@@ -29,7 +29,7 @@ from dlpack.loops.ir import Kernel
 from dlpack.loops.layout import Layout, dense, expand, merge_dims, order_of
 from dlpack.loops.opened import Opens
 from dlpack.loops.sized import merged_tags
-from dlpack.loops.sizes import EXTENT, Size, Tag
+from dlpack.loops.sizes import Size, Tag
 from dlpack.loops.tir import te, tirx
 
 Schedule = Callable[[KernelSpec], Scheduled]
@@ -84,7 +84,7 @@ class KernelBuilder:
         out = []
         for number, value in kernel.fills:
             operand = job.inputs[number]
-            whole = {self.graph.open: Size(EXTENT)} if self.graph.open else {}
+            whole = {self.graph.open: self.graph.length} if self.graph.open else {}
             dims = [
                 (tag[0] if tag and tag[1] == 1 else whole.get(n, n), s)
                 for n, s, tag in zip(operand.shape, operand.layout.strides, operand.tags, strict=True)
@@ -423,7 +423,7 @@ class _Job:
     def _opens(self) -> Opens:
         """The extents of the dimensions that are as the length of a text."""
         if self.graph.open:
-            return {self.graph.open: None}
+            return {self.graph.open: self.graph.length if self.graph.opens else None}
         types = [self.graph.types[v] for v in (*self.group.inputs, *self.group.outputs)]
         dims = ((s, n) for t in types for s, n in zip(t.sizes, t.shape, strict=False))
         return {n: s for s, n in dims if s and s.columns is not None}

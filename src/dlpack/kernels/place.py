@@ -404,7 +404,7 @@ def _with_straight_inputs(
         return group
     orders: dict[str, tuple[int, ...]] = {}
     if anchor.op != "Convolution":
-        candidates = anchor.inputs[1:2] if anchor.op in PRODUCTS else anchor.inputs[anchor.attrs["states"] :]
+        candidates = anchor.inputs[1:3] if anchor.op in PRODUCTS else anchor.inputs[anchor.attrs["states"] :]
     elif _vector_is_spatial(group, graph, out):
         candidates = anchor.inputs[:1]
     else:

@@ -107,6 +107,10 @@ class Settled:
         """A constant's identity: its type, shape and elements, or what it is derived from."""
         if constant in graph.derived:
             return f"{graph.types[constant].shape} derived from {self.digest(graph, graph.derived[constant])}"
+        if constant in graph.sums:
+            return f"{graph.types[constant].shape} sum " + " ".join(
+                f"{sign:+}*{self.digest(graph, part)}" for part, sign in graph.sums[constant]
+            )
         array = graph.constants[constant]
         if id(array) not in self._digests:
             half = graph.types[constant].dtype == HALF  # the same constant as in float32, if its numbers are the same

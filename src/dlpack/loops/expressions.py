@@ -105,24 +105,22 @@ class ExpressionLowering:
 
     def computed_address(self, layout: Layout, indices: Any) -> tuple[Expr, int]:
         """An address that is data: the first lane's, and how far apart lanes are."""
-        if layout.blocks:
+        forms = [self.linear(i) for i in indices]
+        if any(forms[d] is None for d, _ in layout.blocks):
             raise NotVectorisable
-        total: Expr = Index("int32", 1, Linear(layout.offset))
-        distance = 0
-        for i, stride in zip(indices, layout.strides, strict=True):
-            if not stride:
-                continue
-            form = self.linear(i)
-            step = form.coefficient(self.lane) if form is not None and self.lane else 0
-            if form is not None and self.lane and step:
-                distance += step * stride
-                e: Expr = Index(dtype_of(i), 1, form - Linear.var(self.lane) * step)
-            else:
+        linear = merge_divmod(layout.address([form or Linear() for form in forms], self.ranges))
+        distance = linear.coefficient(self.lane) if self.lane else 0
+        if distance is None:
+            raise NotVectorisable
+        total: Expr = Index("int32", 1, Linear())
+        for i, form, stride in zip(indices, forms, layout.strides, strict=True):
+            if form is None and stride:
                 e = self.expr(i)
-            if e.lanes > 1:
-                raise NotVectorisable
-            total = _add(total, _times(e, stride))
-        return total, distance
+                if e.lanes > 1:
+                    raise NotVectorisable
+                total = _add(total, _times(e, stride))
+        first = linear - Linear.var(self.lane) * distance if self.lane else linear
+        return _add(total, Index("int32", 1, first)), distance
 
     def linear(self, e: Any) -> Linear | None:
         """An integer as a linear form of the loops' variables; None where it is none, or depends on data."""
@@ -291,10 +289,12 @@ class ExpressionLowering:
         k = index.coefficient(self.lane)
         if k == 0:
             return Load(dtype, 1, name, index, 1)
-        if k != 1 or dtype not in VECTOR_DTYPES | CONVERTIBLE:
+        if k != 1 or dtype not in VECTOR_DTYPES | CONVERTIBLE | {"bool"}:
             raise NotVectorisable
         whole = name in self.locals or (name in self.operands and self.operands[name].padded)
-        return Load(dtype, self.width, name, index - Linear.var(self.lane), self.width if whole else self.valid)
+        stored = "uint8" if dtype == "bool" else dtype
+        load = Load(stored, self.width, name, index - Linear.var(self.lane), self.width if whole else self.valid)
+        return self.op("bool", "!=", self.op("int32", "cast", load), Const("int32", 1, 0)) if dtype == "bool" else load
 
     def comparison(self, e: Any) -> tuple[Linear, ...] | None:
         """The forms that must all be >= 0 for an integer comparison to hold."""

@@ -108,39 +108,46 @@ Block = tuple[Stmt, ...]
 
 @dataclass(frozen=True)
 class TiledRows:
-    """How tiles of several heights share n rows, in this order: whole ones, of `rows`, at the most one of `middle`
-    rows, and those of `low` rows.
+    """How tiles of several heights share n rows, in this order: whole ones, of `rows`; of each height in `once`, which
+    fall, at the most one; and those of `low` rows, the lowest, if that is not 0.
 
     There are ``n // rows`` whole ones; with a remainder that has its bit in `less` one less, unless there is none, or
-    else, with one that has it in `more`, one more. There is a middle one where the number of rows that are then left
-    has its bit in `middles`.
+    else, with one that has it in `more`, one more. There is one of a height in `once` where the number of rows that are
+    then left has its bit in the mask beside it.
     """
 
     rows: int
-    middle: int
     low: int
     more: int
     less: int
-    middles: int
+    once: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def lower(self) -> tuple[int, ...]:
+        """All heights but the whole ones'."""
+        return (*(height for height, _ in self.once), *((self.low,) if self.low else ()))
 
     @property
     def unit(self) -> int:
         """Where the lower tiles begin is a multiple of so many rows."""
-        return gcd(self.rows, self.middle, self.low)
+        return gcd(self.rows, *self.lower)
 
-    def shared(self, n: int) -> tuple[int, int]:
-        """How many whole tiles do `n` rows, and how many middle ones."""
+    def shared(self, n: int) -> tuple[int, ...]:
+        """How many whole tiles do `n` rows, and how many of each height in `once`."""
         whole, rest = divmod(n, self.rows)
         whole += -1 if whole and self.less >> rest & 1 else self.more >> rest & 1
-        left = n - whole * self.rows
-        return whole, (self.middles >> left & 1 if left > 0 else 0)
+        left, counts = n - whole * self.rows, [whole]
+        for height, mask in self.once:
+            counts.append(mask >> left & 1 if left > 0 else 0)
+            left -= counts[-1] * height
+        return tuple(counts)
 
     def counts(self, n: int) -> list[tuple[int, int]]:
         """How many tiles of which heights do `n` rows."""
-        whole, middle = self.shared(n)
-        left = n - whole * self.rows - middle * self.middle
+        found = list(zip(self.shared(n), (self.rows, *(height for height, _ in self.once)), strict=True))
+        left = n - sum(k * height for k, height in found)
         lows = -(-max(0, left) // self.low) if self.low else 0
-        return [(k, height) for k, height in ((whole, self.rows), (middle, self.middle), (lows, self.low)) if k]
+        return [(k, height) for k, height in (*found, (lows, self.low)) if k]
 
 
 @dataclass(frozen=True)
@@ -182,33 +189,42 @@ class Open:
 @dataclass(frozen=True)
 class After:
     """A loop that goes on behind an open one over whole tiles, whose variable counts in units of rows
-    (`TiledRows.unit`): that of the `middle` tile, or of the low ones behind that."""
+    (`TiledRows.unit`): over tiles of the height number `lower` of `TiledRows.lower`."""
 
     open: Open
-    middle: bool = False
+    lower: int
 
     @property
     def tiles(self) -> TiledRows:
         assert self.open.tiles is not None
         return self.open.tiles
 
+    @property
+    def last(self) -> bool:
+        """Whether it is over the lowest tiles, of which there may be several."""
+        return self.lower == len(self.tiles.once)
+
     def range(self, n: int) -> tuple[int, int]:
         """Where it begins and ends with `n` rows, in units."""
         t = self.tiles
-        whole, middle = t.shared(n)
-        begin, behind = whole * t.rows // t.unit, (whole * t.rows + middle * t.middle) // t.unit
-        return (begin, behind) if self.middle else (behind, -(-n // t.unit))
+        ends, behind = [], 0
+        for k, height in zip(t.shared(n), (t.rows, *t.lower), strict=False):
+            behind += k * height // t.unit
+            ends.append(behind)
+        return ends[self.lower], -(-n // t.unit) if self.last else ends[self.lower + 1]
 
 
 @dataclass(frozen=True)
 class For(Stmt):
     """``for (var = begin; var < end; var += step)``, whose trips `axis` runs. The compiler is asked to run
-    `together` trips at a time; if `unrolled`, to write out all, so that arrays indexed by `var` become registers.
+    `together` trips at a time (0: never several); if `unrolled`, to write out all, so that arrays indexed by `var`
+    become registers.
 
     Blocks of a GPU take a trip each: loops over them are around everything else, the innermost is the grid's x. The
     threads of a block share the trips of a loop of theirs, whose `step` is their number: thread t begins at begin + t.
 
-    A loop that is `open` has its trips from 0 on, and `end` if a run has the most elements.
+    A loop that is `open` has its trips from 0 on, and `end` if a run has the most elements. One with `until`, an
+    integer that is at the most `end`, ends there.
     """
 
     var: str
@@ -221,6 +237,7 @@ class For(Stmt):
     unrolled: bool = False
     open: Open | None = None
     after: After | None = None
+    until: Expr | None = None
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 from dlpack.loops.dots import DOT, dot
 from dlpack.loops.expressions import (
     BINARY,
-    COMPARISONS,
     CONVERTIBLE,
     VECTOR_DTYPES,
-    ExpressionLowering,
     NotVectorisable,
     Operand,
     dtype_of,
     operands_of,
     splat,
 )
-from dlpack.loops.index import Linear, Range
+from dlpack.loops.guards import GuardedLowering
+from dlpack.loops.in_use import ending, trips_of_rows
+from dlpack.loops.index import Linear
 from dlpack.loops.ir import (
     Array,
     Assign,
@@ -62,9 +61,6 @@ from dlpack.loops.sizes import Tiles
 VECTOR_REDUCE = "dlpack.vector_reduce"
 """Loop annotation: the loop is a reduction into one element, to be run on vectors of partial results."""
 
-WHOLE = "dlpack.whole"
-"""Loop annotation: the loop is not cut at guards; they are tested in every trip. For long bodies and cheap tests."""
-
 PARALLEL = "dlpack.parallel"
 """Loop annotation: the trips are independent, and threads share them."""
 
@@ -100,7 +96,7 @@ def _writes_in_parallel_loops(body: Block, params: set[str]) -> bool:
     return not written & params and all(_writes_in_parallel_loops(b, params) for b in inner)
 
 
-class Lowering(ExpressionLowering):
+class Lowering(GuardedLowering):
     def __init__(
         self,
         func: Any,
@@ -254,22 +250,28 @@ class Lowering(ExpressionLowering):
             self.trips = begin + extent
         each, *numbering = (int(n) for n in s.annotations.get(TILES, (0,)))
         along = Open(1, each, size=Tiles(*numbering)) if each else None
-        for first, last in self.partition(s, begin, begin + extent):
-            if last - first == 1 and not parallel and not along:
+        of_rows = trips_of_rows(s)
+        for first, last in self.partition(s, begin, begin + extent, of_rows):
+            if last - first == 1 and not parallel and not along and last > of_rows:
                 trip = self.trip(s, Linear(first))
                 out.extend([Scope(trip)] if any(isinstance(t, Array | Declare) for t in trip) else trip)
                 continue
             var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
             self.ranges[var] = (first, last - 1)
-            index = Linear.var(var) if last - first > 1 or along else Linear(first)
+            index = Linear.var(var) if last - first > 1 or along or last <= of_rows else Linear(first)
             body = self.trip(s, index)
             self.names.discard(var)
             if body and PREFETCH in s.annotations:
                 body = (*prefetches(body, var, s.annotations, self.ahead, self.operands), *body)
             if body:
                 axis = LoopAxis.PARALLEL if parallel else LoopAxis.SERIAL
-                out.append(For(var, first, last, 1, _unscoped(body), axis, open=along))
+                loop = For(var, first, last, 1, _unscoped(body), axis, open=along)
+                out.append(ending(loop, s, self.param) if last <= of_rows else loop)
         return tuple(out)
+
+    def param(self, number: int) -> str:
+        """The name of an operand."""
+        return self.params[number].name
 
     def trip(self, s: Any, index: Linear) -> Block:
         """The body of a loop in the trip `index`."""
@@ -289,83 +291,12 @@ class Lowering(ExpressionLowering):
             self.env[var] = outer
         return out
 
-    def partition(self, s: Any, begin: int, end: int) -> list[Range]:
-        """Splits [begin, end) where a guard that depends on the loop's variable changes its answer."""
-        if WHOLE in s.annotations:
-            return [(begin, end)]
-        probe = self.fresh(f"probe_{s.loop_var.name}")
-        self.names.discard(probe)
-        forms: list[Linear] = []
-        self.env[s.loop_var] = Linear.var(probe)
-        self.ranges[probe] = (begin, end - 1)
-        self.collect_guards(s.body, forms)
-        del self.env[s.loop_var]
-        cuts: set[int] = set()
-        for form in forms:
-            k = form.coefficient(probe)
-            if not k:
-                continue
-            low, high = (form - Linear.var(probe) * k).bounds(self.ranges)
-            for bound in (low, high):
-                cut = -(bound // k) if k > 0 else bound // -k + 1
-                if begin < cut < end:
-                    cuts.add(cut)
-        if len(cuts) > 4:
-            return [(begin, end)]
-        edges = [begin, *sorted(cuts), end]
-        return list(pairwise(edges))
-
-    def collect_guards(self, s: Any, forms: list[Linear]) -> None:
-        kind = type(s).__name__
-        if kind == "SeqStmt":
-            for child in s.seq:
-                self.collect_guards(child, forms)
-        elif kind == "For":
-            name = self.fresh(f"inner_{s.loop_var.name}")
-            self.ranges[name] = (int(s.min), int(s.min) + int(s.extent) - 1)
-            self.env[s.loop_var] = Linear.var(name)
-            self.collect_guards(s.body, forms)
-            self.names.discard(name)
-            del self.env[s.loop_var]
-        elif kind == "IfThenElse":
-            self.guard_forms(s.condition, forms)
-            self.collect_guards(s.then_case, forms)
-            if s.else_case is not None:
-                self.collect_guards(s.else_case, forms)
-        elif kind == "BufferStore":
-            self.value_guards(s.value, forms)
-        elif kind in ("AttrStmt", "While"):
-            self.collect_guards(s.body, forms)
-        elif kind == "Bind":
-            self.value_guards(s.value, forms)
-
-    def value_guards(self, e: Any, forms: list[Linear]) -> None:
-        kind = type(e).__name__
-        if kind == "Select":
-            self.guard_forms(e.condition, forms)
-        elif kind == "Call" and str(e.op.name).endswith("if_then_else"):
-            self.guard_forms(e.args[0], forms)
-        for c in operands_of(e)[kind == "Select" :]:
-            self.value_guards(c, forms)
-
-    def guard_forms(self, e: Any, forms: list[Linear]) -> None:
-        """Appends a form for each comparison in `e`: true where the form is not negative."""
-        kind = type(e).__name__
-        if kind in ("And", "Or"):
-            self.guard_forms(e.a, forms)
-            self.guard_forms(e.b, forms)
-        elif kind == "Not":
-            self.guard_forms(e.a, forms)
-        elif kind == "Call" and str(e.op.name).endswith("likely"):
-            self.guard_forms(e.args[0], forms)
-        elif kind in COMPARISONS:
-            forms.extend(f for f in self.comparison(e) or ())
-
     def vector_loop(self, s: Any, extent: int) -> Block:
         local = self.touches_local(s.body)
         width = self.lanes if local else min(self.lanes, 1 << (extent - 1).bit_length())
-        full, rest = divmod(extent, width)
-        begin = int(s.min)
+        of_rows = trips_of_rows(s)
+        begin = int(s.min) + of_rows
+        full, rest = divmod(extent - of_rows, width)
         lane = self.fresh("lane")
         self.lane, self.width = lane, width
         self.ranges[lane] = (0, width - 1)
@@ -376,6 +307,13 @@ class Lowering(ExpressionLowering):
             self.ranges[lane] = (0, valid - 1)  # what the other lanes would address does not matter
             return self.with_var(s.loop_var, base + Linear.var(lane), s.body)
 
+        def trips(first: int, count: int) -> For:
+            var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
+            self.ranges[var] = (0, count - 1)
+            return For(var, 0, count, 1, _unscoped(chunk(Linear.var(var) * width + first, width)))
+
+        if of_rows:
+            out.append(ending(trips(int(s.min), of_rows // width), s, self.param, width))
         parts = full + (rest > 0)
         # A loop that only copies a row would be a call of memmove to GCC.
         short = 2 if any(extent % n == 0 for n in self.open) else 16
@@ -383,10 +321,7 @@ class Lowering(ExpressionLowering):
             for k in range(full):
                 out.extend(chunk(Linear(begin + k * width), width))
         elif full:
-            var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
-            self.ranges[var] = (0, full - 1)
-            body = chunk(Linear.var(var) * width + begin, width)
-            out.append(For(var, 0, full, 1, _unscoped(body)))
+            out.append(trips(begin, full))
         if rest:
             out.extend(chunk(Linear(begin + full * width), rest))
         self.lane, self.width, self.valid = None, 1, 1
@@ -435,7 +370,8 @@ class Lowering(ExpressionLowering):
         index = self.address(target, store.indices)
         if not isinstance(index, Linear):
             raise NotVectorisable
-        parts = min(4, full)
+        several = any(extent % n == 0 for n in self.open)  # trips, of which a run may have fewer
+        parts = min(4, full // 2 if several and full > 1 else full)
         lane = self.fresh("lane")
         self.ranges[lane] = (0, width - 1)
         acc = [self.fresh("part") for _ in range(parts)]
@@ -452,17 +388,27 @@ class Lowering(ExpressionLowering):
             self.lane, self.width, self.valid = None, 1, 1
             return Assign(a, Op(dtype, width, op, (Ref(dtype, width, a), term)))
 
-        trips, left = divmod(full, parts)
-        if trips > 1:
-            var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
-            self.ranges[var] = (0, trips - 1)
-            base = Linear.var(var) * (parts * width)
-            body = tuple(step(base + k * width, a) for k, a in enumerate(acc))
-            self.names.discard(var)
-            out.append(For(var, 0, trips, 1, body))
-        elif trips:
-            out.extend(step(Linear(k * width), a) for k, a in enumerate(acc))
-        out.extend(step(Linear((trips * parts + k) * width), acc[k]) for k in range(left))
+        def run(first: int, count: int) -> list[Stmt]:
+            """`count` vectors from element `first` on."""
+            trips, left = divmod(count, parts)
+            made: list[Stmt] = []
+            if trips > 1 or first < of_rows:
+                var = self.fresh(self.loop_names.get(s.loop_var, str(s.loop_var.name)))
+                self.ranges[var] = (0, trips - 1)
+                base = Linear.var(var) * (parts * width) + first
+                body = tuple(step(base + k * width, a) for k, a in enumerate(acc))
+                self.names.discard(var)
+                made.append(For(var, 0, trips, 1, body))
+            elif trips:
+                made.extend(step(Linear(first + k * width), a) for k, a in enumerate(acc))
+            made.extend(step(Linear(first + (trips * parts + k) * width), acc[k]) for k in range(left))
+            return made
+
+        of_rows = trips_of_rows(s)
+        if of_rows:
+            (loop,) = run(0, of_rows // width)
+            out.append(ending(loop, s, self.param, parts * width))
+        out += run(of_rows, full - of_rows // width)
         total: Expr = Ref(dtype, width, acc[0])
         for a in acc[1:]:
             total = Op(dtype, width, op, (total, Ref(dtype, width, a)))

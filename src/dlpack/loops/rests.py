@@ -6,9 +6,10 @@ A tile of fewer rows is the tile without what its further rows store, and withou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
 from math import inf
 
 from dlpack.loops.index import Linear
@@ -22,6 +23,7 @@ from dlpack.loops.ir import (
     Kernel,
     Load,
     LoopAxis,
+    Prefetch,
     Ref,
     Scope,
     Space,
@@ -36,9 +38,11 @@ from dlpack.loops.ir import (
     walk,
     walk_expr,
 )
+from dlpack.loops.row_loops import LONG, once_for_all_rows
 
-IN_FLIGHT = 8
-"""Fused multiply-adds that a processor has under way: a tile of fewer sums waits for its own."""
+IN_FLIGHT = 4, 8
+"""Fused multiply-adds that a processor has under way, where it starts one per cycle and where it starts two: a tile of
+fewer sums waits for its own."""
 
 
 def with_rests(kernel: Kernel, far: bool) -> Kernel:
@@ -81,65 +85,76 @@ def _split(loop: For, written: set[str], params: set[str], far: bool) -> list[St
     if tiles is None:
         return [loop]
     first = replace(o, tiles=tiles)
-    out: list[Stmt] = [replace(loop, open=first)]
-    for height in filter(None, (tiles.middle, tiles.low)):
+    body = once_for_all_rows(loop.body, loop.var, rows, stride, written, LONG)
+    out: list[Stmt] = [replace(loop, open=first, body=body)]
+    rest, end = replace(o, by=tiles.unit), loop.end * rows // tiles.unit
+    for k, height in enumerate(tiles.lower):
         lower = _rows(loop.body, loop.var, stride, tiles, height, written, params)
         if lower is None:
             return [loop]
-        end, after = loop.end * rows // tiles.unit, After(first, height == tiles.middle)
-        rest = replace(o, by=tiles.unit)
-        out.append(replace(loop, open=rest, after=after, body=lower, end=end, step=height // tiles.unit, together=1))
+        lower = once_for_all_rows(lower, loop.var, height, stride, written)
+        after, step = After(first, k), height // tiles.unit
+        out.append(replace(loop, open=rest, after=after, body=lower, end=end, step=step, together=1))
     return out
 
 
 @cache
 def tiles_for(rows: int, vectors: int, far: bool) -> TiledRows | None:
-    """How tiles of `rows` by `vectors` and lower ones share the rows of a run in the least time; None where whole ones
-    alone do."""
-    best: tuple[float, TiledRows] = _excess(whole_tiles(rows), vectors, far), whole_tiles(rows)
-    for low in range(1, rows):
-        for middle in (0, *range(low + 1, rows)):
-            tiles = _shared(rows, middle, low, vectors, far)
-            worth = WORTH_CODE if middle else 0
-            best = min(best, (_excess(tiles, vectors, far) + worth, tiles), key=lambda b: b[0])
-    return best[1] if best[1].low else None
+    """How tiles of `rows` by `vectors` and lower ones, of up to `HEIGHTS` heights, share the rows of a run in the least
+    time; None where whole ones alone do."""
+    best, tiles = _excess(whole_tiles(rows), vectors, far), None
+    for count in range(1, HEIGHTS + 1):
+        for heights in combinations(range(min(rows, HIGHEST) - 1, 0, -1), count):
+            shared = _shared(rows, heights, vectors)
+            excess = _excess(shared, vectors, far) + WORTH_CODE * (count - 1)
+            if excess < best:
+                best, tiles = excess, shared
+    return tiles
+
+
+HEIGHTS, HIGHEST = 4, 7
+"""How many lower heights there are at the most, and that each is below this."""
+
+WORTH_CODE = 0.04
+"""What a height beyond the second must save of the excess."""
 
 
 def _excess(tiles: TiledRows, vectors: int, far: bool) -> float:
     """What tiles take as a part of what tiles of just the rows that there are would: the most of it, and twice the
     mean, since each number of rows shall be fast."""
-    parts = [row_cycles(tiles, vectors, n, far) / tile_cycles(n, vectors, far) for n in range(1, 4 * tiles.rows)]
+    parts = [row_cycles(tiles, vectors, n, far) / tile_cycles(n, vectors, far) for n in range(1, 2 * tiles.rows + 1)]
     return max(parts) + 2 * sum(parts) / len(parts)
 
 
 def whole_tiles(rows: int) -> TiledRows:
     """Tiles of one height."""
-    return TiledRows(rows, 0, 0, (1 << rows) - 2, 0, 0)
+    return TiledRows(rows, 0, (1 << rows) - 2, 0)
 
 
-WORTH_CODE = 0.15
-"""What a third height must save of this."""
-
-
-def _shared(rows: int, middle: int, low: int, vectors: int, far: bool) -> TiledRows:
-    """The best use of tiles of three heights, or of two if `middle` is 0."""
-
-    def cost(left: int, middles: int = 0) -> float:
-        """What lower tiles take for so many rows; they must not reach beyond the whole tiles that these would need."""
-        lows = -(-max(0, left - middles * middle) // low)
-        if middles > (middle > 0) or middles * middle + lows * low > -(-left // rows) * rows:
-            return inf
-        return middles * tile_cycles(middle, vectors, far) + lows * tile_cycles(low, vectors, far)
-
-    whole, most = tile_cycles(rows, vectors, far), min(2 * rows, _BITS)
-    middles = sum(1 << n for n in range(1, most) if cost(n, 1) < cost(n))
-    more = less = 0
+def _shared(rows: int, lower: Sequence[int], vectors: int) -> TiledRows:
+    """The best use of whole tiles and of lower ones, whose heights fall: the last as often as need be, others once."""
+    *singles, low = lower
+    most = min(2 * rows, _BITS)
+    # For so many rows: what the tiles from a height on take, and how many rows they do.
+    plan = [(-(-n // low) * tile_cycles(low, vectors, False), -(-n // low) * low) for n in range(most)]
+    once: list[tuple[int, int]] = []
+    for height in reversed(singles):
+        cycles, behind, mask, plan = tile_cycles(height, vectors, False), plan, 0, []
+        for n in range(most):
+            without, (then, done) = behind[n], behind[max(0, n - height)]
+            with_one = cycles + then, height + done
+            # tiles must not reach beyond the whole ones that these rows would need
+            better = min((p for p in (without, with_one) if p[1] <= -(-n // rows) * rows), default=(inf, 0))
+            mask |= (n > 0 and better == with_one) << n
+            plan.append(better)
+        once.insert(0, (height, mask))
+    own = [cycles if done <= -(-n // rows) * rows else inf for n, (cycles, done) in enumerate(plan)]
+    whole, more, less = tile_cycles(rows, vectors, False), 0, 0
     for rest in range(1, rows):
-        own = min(cost(rest), cost(rest, 1))
-        more |= (whole <= own) << rest
-        both = min(cost(rest + rows), cost(rest + rows, 1)) if rest + rows < most else inf
-        less |= (both < whole + min(own, whole)) << rest
-    return TiledRows(rows, middle, low, more, less, middles)
+        more |= (whole <= own[rest]) << rest
+        both = own[rest + rows] if rest + rows < most else inf
+        less |= (both < whole + min(own[rest], whole)) << rest
+    return TiledRows(rows, low, more, less, tuple(once))
 
 
 _BITS = 32
@@ -147,8 +162,11 @@ _BITS = 32
 
 
 def row_cycles(tiles: TiledRows, vectors: int, n: int, far: bool) -> float:
-    """What tiles of so many vectors take for `n` rows."""
-    return sum(count * tile_cycles(height, vectors, far) for count, height in tiles.counts(n))
+    """What tiles of so many vectors take for `n` rows. The first brings the weights nearer for the others."""
+    counts = tiles.counts(n)
+    cycles = sum(count * tile_cycles(height, vectors, False) for count, height in counts)
+    first = counts[0][1]
+    return cycles + tile_cycles(first, vectors, far) - tile_cycles(first, vectors, False)
 
 
 def beyond(rows: int, height: int, vectors: int, far: bool) -> float:
@@ -168,15 +186,16 @@ MANY = 128
 """Rows from which on it hardly matters how the last ones are done."""
 
 
+@cache
 def tile_cycles(height: int, vectors: int, far: bool) -> float:
-    """What a step of a tile takes, compared with others, in fused multiply-adds."""
-    own = max(height * vectors, IN_FLIGHT, (FAR if far else NEAR) * vectors)
-    return own + (PASS * vectors if far else 0)
+    """What a step of a tile takes, compared with others, in fused multiply-adds: the mean of two kinds of processor."""
+    own = max(height, FAR if far else NEAR) * vectors
+    return sum(max(own, n) for n in IN_FLIGHT) / len(IN_FLIGHT) + PASS * vectors
 
 
-NEAR, FAR, PASS = 2.0, 4.5, 0.5
-"""Fused multiply-adds in the time in which a vector of weights comes from L2, and from far away, which is seen beside
-products, too: measured with AVX-512."""
+NEAR, FAR, PASS = 2.0, 3.3, 0.1
+"""Fused multiply-adds in the time in which a vector of weights comes from L2, and from L3, and what a tile takes beside
+its steps: measured with AVX-512 (Zen 4)."""
 
 
 def _stride(loop: For, written: set[str]) -> int:
@@ -221,7 +240,7 @@ def _rows(
 
     def keep(s: Stmt) -> list[Stmt]:
         beyond = isinstance(s, Store) and s.buffer in written and (s.index.const - base) // stride >= height
-        return [] if beyond else [s]
+        return [] if beyond or isinstance(s, Prefetch) else [s]  # weights come faster than these ask for them
 
     if not _by_rows(body, var, rows, params):
         return None
@@ -252,8 +271,8 @@ def without_unused(body: Block) -> Block:
 def _alive(s: Stmt, dead: set[str]) -> list[Stmt]:
     if isinstance(s, Declare | Assign) and s.name in dead:
         return []
-    empty = isinstance(s, For | Scope) and not s.body
-    return [] if empty else [s]
+    idle = isinstance(s, For | Scope) and all(isinstance(t, Declare) for t in s.body)
+    return [] if idle else [s]
 
 
 def _reads(body: Block) -> Iterator[str]:

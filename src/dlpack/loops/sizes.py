@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-EXTENT = 2
-"""The number of an open dimension that is none of pictures."""
+EXTENT, SAMPLES = 2, 3
+"""The numbers of an open dimension that is none of pictures, and of a batch whose samples are computed one by one."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Size:
     """``times * ((n + plus) // by) + then``, where the open dimension number `axis` has n elements in a run.
 
     Where all pixels of a picture are one dimension, that is its rows, and there are as many pixels in each as `columns`
-    says: such an extent is no longer made another.
+    says: such an extent is no longer made another. A text's tokens are so many rows of one.
     """
 
     axis: int = 0
@@ -62,7 +62,7 @@ class Size:
 
     def text(self, *names: str) -> str:
         """As an expression in C, with names for the elements of the open dimensions, by their number."""
-        if self.columns is not None:
+        if self.columns not in (None, 1):
             columns = self.columns.text(*names) if isinstance(self.columns, Size) else str(self.columns)
             return " * ".join(f"({x})" if " " in x else x for x in (replace(self, columns=None).text(*names), columns))
         n = names[self.axis]

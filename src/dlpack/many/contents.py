@@ -91,10 +91,10 @@ def _version(package: str) -> str:
 
 @cache
 def host_key() -> str:
-    """This computer's processor, for which `native` compiles."""
+    """This computer's processor, for which `native` compiles, and its description, from which kernels follow."""
     from dlpack.targets.toolchains.host import cpu_features, host_machine
 
-    return f"{platform.system()} {host_machine().name} {' '.join(sorted(cpu_features()))}"
+    return f"{platform.system()} {host_machine()} {' '.join(sorted(cpu_features()))}"
 
 
 _FRAMEWORKS = ("torch", "onnxscript", "tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "scikit-learn", "skl2onnx")

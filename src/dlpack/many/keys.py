@@ -225,6 +225,7 @@ OPTIONS: dict[str, Callable[[Place, Any], Fields]] = {
     "text-bytes": _field("text_bytes", Place.whole),
     "embedding": _field("embedding", Place.text),
     "context": _field("context", Place.whole),
+    "source": _field("source", Place.whole),
     "inputs": _field("inputs", Place.path),
     "tolerance": _field("tolerance", _tolerance),
     "cc": _field("cc", Place.text),

@@ -2,7 +2,7 @@
 `--shape image=1x3x64..512x64..512`.
 
 There is a set of shapes for each of their sizes, and all have the same steps: either with kernels that do any number of
-elements, or, if it is a batch, the steps of one sample again and again.
+elements, or, if it is a batch, the steps of one sample again and again, or both, where a batch is open beside others.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 from dlpack.errors import UsageError
@@ -31,13 +32,15 @@ _OPEN = re.compile(r"(\{)?(\d+)\.\.(\d+)(?:/(\d+))?(?(1)\})")
 class Bounds:
     """The sizes of an open dimension: from `smallest` to `largest` in steps of `step`.
 
-    A run counts them in `unit`s: 1, or the step, where the network suits multiples of that alone.
+    A run counts them in `unit`s: 1, or the step, where the network suits multiples of that alone. In kernels the
+    dimension has the number `axis` (`Size`).
     """
 
     smallest: int
     largest: int
     step: int = 1
     unit: int = 1
+    axis: int = 0
 
     @property
     def sizes(self) -> range:
@@ -55,7 +58,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class OpenBatch:
-    """The open dimensions of each input that has some; the first of each has `bounds[0]`, the second `bounds[1]`."""
+    """The open dimensions of each input that has some: number k has `bounds[k]`, and is -1 where an input lacks it.
+
+    An outermost dimension that is open beside others comes last: it may be that of a batch.
+    """
 
     dims: Mapping[str, tuple[int, ...]]
     bounds: tuple[Bounds, ...]
@@ -77,6 +83,18 @@ class OpenBatch:
     def one(self) -> bool:
         """Whether there is one open dimension, which grows by one from set to set."""
         return len(self.bounds) == 1 and self.bounds[0].step == 1
+
+    @property
+    def of_samples(self) -> bool:
+        """Whether the last of several open dimensions may be that of a batch."""
+        last = {dims[-1] for dims in self.dims.values()}
+        return len(self.bounds) > 1 and 0 in last and last <= {0, -1}
+
+    @property
+    def of_one(self) -> OpenBatch:
+        """What is open of one sample."""
+        dims = {name: own[:-1] for name, own in self.dims.items() if max(own[:-1]) >= 0}
+        return OpenBatch(dims, self.bounds[:-1])
 
     @property
     def count(self) -> int:
@@ -101,14 +119,17 @@ class OpenBatch:
 
     def tried(self) -> list[int]:
         """The numbers of the sets that a build verifies: all corners, and sizes between them."""
-        if len(self.bounds) == 1:
-            return [self.bounds[0].sizes.index(n) for n in self.bounds[0].tried()]
-        first, second = (b.tried() for b in self.bounds)
-        k = max(len(first), len(second))
-        chosen = {(a, b) for a in (first[0], first[-1]) for b in (second[0], second[-1])}
-        chosen |= {(first[i % len(first)], second[(2 * i + 1) % len(second)]) for i in range(1, k - 1)}
-        places = [(self.bounds[0].sizes.index(a), self.bounds[1].sizes.index(b)) for a, b in chosen]
-        return sorted(a * len(self.bounds[1].sizes) + b for a, b in places)
+        own = [b.tried() for b in self.bounds]
+        chosen = set(product(*((sizes[0], sizes[-1]) for sizes in own)))
+        for i in range(1, max(map(len, own)) - 1):
+            chosen.add(tuple(sizes[((k + 1) * i + k) % len(sizes)] for k, sizes in enumerate(own)))
+        return sorted(self._number(sizes) for sizes in chosen)
+
+    def _number(self, sizes: Sequence[int]) -> int:
+        number = 0
+        for b, n in zip(self.bounds, sizes, strict=True):
+            number = number * len(b.sizes) + b.sizes.index(n)
+        return number
 
     def describe(self, name: str, shape: Sequence[int]) -> str:
         """An input's shape as on the command line."""
@@ -119,33 +140,48 @@ class OpenBatch:
 def opened_batch(values: Sequence[str]) -> tuple[tuple[str, ...], OpenBatch | None]:
     """The texts of --shape with an open dimension as its smallest size, and what they open, if anything.
 
-    Raises UsageError for more than two open dimensions, and for bounds that cannot be.
+    Raises UsageError for more open dimensions than two and a batch, and for bounds that cannot be.
     """
-    opened: dict[str, tuple[int, ...]] = {}
-    bounds: set[tuple[Bounds, ...]] = set()
+    found: dict[str, list[tuple[int, Bounds]]] = {}
     closed = []
     for value in values:
         name, _, dims = value.rpartition("=")
-        found = [(d, m) for d, text in enumerate(dims.partition(":")[0].split("x")) if (m := _OPEN.fullmatch(text))]
-        if len(found) > 2 or name in opened:
-            raise UsageError(f"--shape {value}: two dimensions of an input may be open; for others use --buckets")
-        if found:
-            opened[name] = tuple(d for d, _ in found)
-            bounds.add(tuple(Bounds(int(m[2]), int(m[3]), int(m[4] or 1)) for _, m in found))
-        closed.append(f"{name}={_OPEN.sub(lambda m: m[2], dims)}" if found else value)
-    if not opened:
+        given = [(d, m) for d, text in enumerate(dims.partition(":")[0].split("x")) if (m := _OPEN.fullmatch(text))]
+        if len(given) > 2 + (len(given) > 0 and given[0][0] == 0) or name in found:
+            raise UsageError(
+                f"--shape {value}: two dimensions of an input may be open, and a batch before them; for others use "
+                "--buckets"
+            )
+        if given:
+            own = [(d, Bounds(int(m[2]), int(m[3]), int(m[4] or 1))) for d, m in given]
+            found[name] = own[1:] + own[:1] if own[0][0] == 0 else own
+        closed.append(f"{name}={_OPEN.sub(lambda m: m[2], dims)}" if given else value)
+    if not found:
         return tuple(values), None
-    if len(bounds) > 1:
-        raise UsageError("--shape opens dimensions with different bounds: all inputs have the same open dimensions")
-    (own,) = bounds
-    for b in own:
+    bounds = tuple(b for _, b in max(found.values(), key=len))
+    opened = {name: _numbered(own, bounds) for name, own in found.items()}
+    for b in bounds:
         if not 1 <= b.smallest < b.largest <= MOST:
             raise UsageError(f"--shape with {b}: the bounds are at least 1 and at most {MOST:,}, the smaller first")
         if b.step < 1 or (b.largest - b.smallest) % b.step:
             raise UsageError(f"--shape with {b}: the bounds are a multiple of the step apart")
-    batch = OpenBatch(opened, own)
+    batch = OpenBatch(opened, bounds)
     if batch.count > MOST_SETS:
         raise UsageError(
             f"--shape opens {batch.count:,} sizes, and at most {MOST_SETS:,} are possible: give steps, as in 64..512/16"
         )
     return tuple(closed), batch
+
+
+def _numbered(own: Sequence[tuple[int, Bounds]], bounds: Sequence[Bounds]) -> tuple[int, ...]:
+    """The open dimensions of an input in the order of all `bounds`, -1 for those that it lacks.
+
+    Raises UsageError where it has other bounds.
+    """
+    out = [-1] * len(bounds)
+    for d, b in own:
+        free = [k for k, other in enumerate(bounds) if out[k] < 0 and other == b]
+        if not free:
+            raise UsageError("--shape opens dimensions with different bounds: all inputs have the same open dimensions")
+        out[free[-1] if d == 0 else free[0]] = d
+    return tuple(out)

@@ -62,6 +62,35 @@ class OpenSizes(Sequence[Set]):
         number = self._number({name: tuple(shape) for name, shape in shapes.items()})
         return number if number is not None and self._fits(self[number], shapes) else None
 
+    def wrong(self, shapes: Mapping[str, Iterable[int]]) -> str:
+        """The first dimension of shapes of inputs that is none of theirs, in words; empty where there is none."""
+        sizes: dict[int, tuple[int, str]] = {}
+        for t in self._manifest["inputs"]:
+            name, own = t["name"], t["shape"]
+            if name not in shapes:
+                continue
+            shape = tuple(shapes[name])
+            if len(shape) != len(own):
+                return f"{name} has {len(own)} dimensions, not {len(shape)}"
+            for d, (n, fixed) in enumerate(zip(shape, own, strict=True)):
+                rule = self._open["inputs"].get(name, {}).get(str(d))
+                told = f"dimension {d} of {name}"
+                if rule is None:
+                    if n != fixed:
+                        return f"{told} is {fixed}, not {n}"
+                    continue
+                axis = rule["dimension"]
+                if n not in self._sizes[axis]:
+                    return f"{told} is {self._bounds(axis)}, not {n}"
+                first, before = sizes.setdefault(axis, (n, told))
+                if n != first:
+                    return f"{told} is {n}, and {before} {first}: they are equal"
+        return ""
+
+    def _bounds(self, axis: int) -> str:
+        sizes = self._sizes[axis]
+        return f"{sizes[0]} to {sizes[-1]}" + (f" in steps of {sizes.step}" if sizes.step > 1 else "")
+
     def _fits(self, own: Set, shapes: Mapping[str, Iterable[int]]) -> bool:
         return all(t["name"] in shapes and tuple(t["shape"]) == tuple(shapes[t["name"]]) for t in own["inputs"])
 

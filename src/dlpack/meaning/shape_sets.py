@@ -182,6 +182,13 @@ def find_set(manifest: Mapping[str, Any], shapes: Mapping[str, Iterable[int]]) -
     return None
 
 
+def no_set(manifest: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> str:
+    """Why no set has inputs of these shapes, which are all that there are."""
+    given = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
+    wrong = OpenSizes(manifest).wrong(shapes) if "open" in manifest else ""
+    return f"the shapes are {given}; the model expects {set_names(manifest)}" + (f": {wrong}" if wrong else "")
+
+
 def reference_names(kind: str, count: int, number: int) -> list[str]:
     """The names in reference.npz of a set's inputs ("in") or outputs ("out")."""
     return [f"{kind}_{k}" if number == 0 else f"{kind}_{k}_{number}" for k in range(count)]

@@ -19,7 +19,7 @@ _CARRIED = ("Identity", "Cast")
 
 
 def without_encoder(model: ModelProto, generation: Generation) -> ModelProto:
-    """The model of speech as it reads all tokens but the first: what it has heard are inputs, not outputs."""
+    """The model as it reads all tokens but the first: what its encoder has given are inputs, not outputs."""
     needed = {v.name for v in model.graph.output if v.name not in generation.cross}
     nodes = []
     for node in reversed(model.graph.node):
@@ -41,10 +41,10 @@ def without_encoder(model: ModelProto, generation: Generation) -> ModelProto:
     return result
 
 
-def part_of(model: ModelProto, generation: Generation, size: tuple[int, int], hears: bool) -> ModelProto:
-    """What a set of shapes computes of a decoder's export: scores of the last token alone, and of speech the encoder
-    only if it `hears`. `size`: its tokens and slots."""
-    part = without_encoder(model, generation) if generation.features and not hears else model
+def part_of(model: ModelProto, generation: Generation, size: tuple[int, int], heard: int) -> ModelProto:
+    """What a set of shapes computes of a decoder's export: scores of the last token alone, and the encoder only where
+    something is `heard`. `size`: its tokens and slots."""
+    part = without_encoder(model, generation) if generation.features and not heard else model
     return with_last_scores(part, generation, *size)
 
 
@@ -95,7 +95,8 @@ def with_caches(graph: Graph, generation: Generation) -> Graph:
         caches.append(Cache(start, joined, generation.room))
     nodes, types = _scores_in_float32(graph, generation.logits)
     nodes, types = _kept(nodes, types, generation)
-    caches += [Cache(name, name, shape[2], name.endswith("key")) for name, shape in generation.cross.items()]
+    heard = generation.cross_shapes().items()
+    caches += [Cache(name, name, shape[2], name.endswith("key")) for name, shape in heard]
     hidden = {*generation.caches, *generation.caches.values(), *generation.cross}
     started = {c.past for c in caches if c.past != c.present}
     return remove_dead(
@@ -106,6 +107,7 @@ def with_caches(graph: Graph, generation: Generation) -> Graph:
             inputs=tuple(i for i in graph.inputs if i not in hidden),
             outputs=tuple(o for o in graph.outputs if o not in hidden),
             caches=tuple(caches),
+            filled=generation.mask,
         )
     )
 

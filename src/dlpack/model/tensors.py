@@ -74,7 +74,7 @@ def _store_densely(graph: GraphProto) -> None:
 
 def load_tensors(model: ModelProto, path: Path) -> None:
     """Check every tensor's claim against the bytes that are there, and read external data."""
-    total = 0
+    read = _External()
     for graph in graphs(model.graph):
         _store_densely(graph)
     for where, tensor in _tensors(model):
@@ -89,10 +89,9 @@ def load_tensors(model: ModelProto, path: Path) -> None:
         claim = tensor_bytes(tensor)
         external = tensor.data_location == TensorProto.EXTERNAL
         if external:
-            total += claim
-            if total > MAX_MODEL_BYTES:
-                raise UnsupportedError("the model has more than 2 GiB of weights, which is not supported")
-            _read_external(tensor, where, path)
+            if claim > MAX_MODEL_BYTES:
+                raise UnsupportedError(f"{where} has the shape {list(tensor.dims)}; more than 2 GiB")
+            _read_external(tensor, where, path, read)
         elif not _fields_match(tensor, claim):
             raise ModelError(
                 f"{where} claims the shape {list(tensor.dims)} of "
@@ -118,7 +117,25 @@ def _fields_match(tensor: TensorProto, claim: int) -> bool:
     return len(tensor.int32_data) == (claim if TENSOR_BITS[kind] < 8 else size)
 
 
-def _read_external(tensor: TensorProto, where: str, path: Path) -> None:
+class _External:
+    """The files of external data that are read, and how much of them."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+        self.total = 0
+
+    def take(self, file: str, size: int, claim: int) -> None:
+        """Counts `claim` bytes of a file. Raises UnsupportedError where over 2 GiB are mostly shared."""
+        self.sizes[file] = size
+        self.total += claim
+        if self.total > max(MAX_MODEL_BYTES, 2 * sum(self.sizes.values())):
+            raise UnsupportedError(
+                f"the weights have {self.total:,} bytes of external data, and the files "
+                f"{sum(self.sizes.values()):,}: many share the same bytes, which is not supported"
+            )
+
+
+def _read_external(tensor: TensorProto, where: str, path: Path, read: _External) -> None:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     claim = tensor_bytes(tensor)
@@ -150,6 +167,7 @@ def _read_external(tensor: TensorProto, where: str, path: Path) -> None:
                 f"{where} needs {length} bytes at offset {offset} of '{location}', which has {status.st_size}; "
                 "the file is cut off: copy or download it again"
             )
+        read.take(file, status.st_size, length)
         data.seek(offset)
         tensor.raw_data = data.read(length)
     if len(tensor.raw_data) != length:

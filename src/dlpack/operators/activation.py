@@ -90,13 +90,26 @@ def hard_swish(ctx: Context, x: Any) -> Any:
 def swish(ctx: Context, x: Any) -> Any:
     """x sigmoid(alpha x)."""
     alpha = ctx.attr("alpha", 1.0)
-    return x * call("sigmoid_", dtype_of(x), x if alpha == 1.0 else times(x, const(alpha, x)))
+    return _times_sigmoid(x, x if alpha == 1.0 else times(x, const(alpha, x)))
+
+
+@pointwise("TimesSigmoid", domain="dlpack")
+def times_sigmoid(ctx: Context, x: Any, y: Any) -> Any:
+    return _times_sigmoid(x, y)
+
+
+def _times_sigmoid(x: Any, y: Any) -> Any:
+    """x sigmoid(y) as x / (1 + e^-y), which is 0 where e^-y overflows: fewer operations than the sigmoid alone takes,
+    whose tail keeps its precision."""
+    return x / (const(1, y) + call("exp_", dtype_of(y), -y))
 
 
 @pointwise("Mish")
 def mish(ctx: Context, x: Any) -> Any:
-    """x tanh(log(1 + e^x))."""
-    return x * call("tanh_", dtype_of(x), call("softplus_", dtype_of(x), x))
+    """x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2), of which 20 and more are the same."""
+    power = call("exp_", dtype_of(x), tirx.min(x, const(20, x)))
+    n = power * (power + const(2, x))
+    return x * (n / (n + const(2, x)))
 
 
 @pointwise("ErfPlusOne", domain="dlpack")
@@ -106,14 +119,18 @@ def erf_plus_one(ctx: Context, x: Any) -> Any:
     return call("erf_plus_one_", "float32", x)
 
 
+@pointwise("TanhPlusOne", domain="dlpack")
+def tanh_plus_one(ctx: Context, x: Any) -> Any:
+    """1 + tanh x = 2 sigmoid(2 x)."""
+    return _times_sigmoid(const(2, x), const(2, x) * x)
+
+
 @pointwise("Gelu")
 def gelu(ctx: Context, x: Any) -> Any:
     """x/2 (1 + erf(x / sqrt 2)), or its approximation x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
-    half = const(0.5, x) * x
     if ctx.attr("approximate", "none") == "tanh":
-        inner = const(math.sqrt(2 / math.pi), x) * (x + const(0.044715, x) * x * x * x)
-        return half * (const(1, x) + call("tanh_", dtype_of(x), inner))
-    return half * erf_plus_one(ctx, x * const(math.sqrt(0.5), x))
+        return _times_sigmoid(x, const(2 * math.sqrt(2 / math.pi), x) * (x + const(0.044715, x) * x * x * x))
+    return const(0.5, x) * x * erf_plus_one(ctx, x * const(math.sqrt(0.5), x))
 
 
 @pointwise("Softsign")

@@ -9,6 +9,7 @@ import numpy as np
 from dlpack.graph.registry import Builder, Context, anchor, rewrite
 from dlpack.loops.tir import te
 from dlpack.operators.elementwise import sum_over, times
+from dlpack.operators.indexing import wrapped
 
 
 @anchor("MatMul", layout="rows")
@@ -50,6 +51,18 @@ def block_matmul(ctx: Context, a: Any, codes: Any, scales: Any) -> list[Any]:
         return sum_over(a(*lead, block * rows + row) * weight, axis=[block, row])
 
     return [te.compute((*(int(d) for d in a.shape[:-1]), columns), at, name="acc")]
+
+
+@anchor("ChosenMatMul", domain="dlpack", layout="rows")
+def chosen_matmul(ctx: Context, a: Any, table: Any, places: Any) -> list[Any]:
+    """a [S, M, K] times those matrices of a table [E, K, N] that `places` [S] names → [S, M, N]."""
+    entries, size, columns = (int(n) for n in table.shape)
+    k = te.reduce_axis((0, size), name="k")
+
+    def at(s: Any, m: Any, n: Any) -> Any:
+        return sum_over(times(a(s, m, k), table(wrapped(places(s), entries), k, n)), axis=k)
+
+    return [te.compute((*(int(n) for n in a.shape[:2]), columns), at, name="acc")]
 
 
 @rewrite("Gemm")

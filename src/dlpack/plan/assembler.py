@@ -19,7 +19,6 @@ from dlpack.kernels.packing import pack
 from dlpack.kernels.place import Buffer, Placement, place
 from dlpack.kernels.settled import Settled, Weight, Weights
 from dlpack.loops.layout import Layout, dense, is_dense, order_of
-from dlpack.loops.sizes import EXTENT, Size
 from dlpack.plan.caches import stored_caches
 from dlpack.plan.halves import narrowed, stored_type
 from dlpack.plan.memory import ALIGNMENT, Arena, Item, plan_arena
@@ -29,7 +28,6 @@ from dlpack.plan.program import (
     CallStep,
     CopyStep,
     FillStep,
-    HaloStep,
     LoopStep,
     NamedKernel,
     Place,
@@ -41,7 +39,7 @@ from dlpack.plan.program import (
     WinogradStep,
 )
 from dlpack.plan.trips import fills_borders, overwritable, rebound
-from dlpack.plan.weights import dequantize_step, macs_of, operator_word, packed_dims, place_of
+from dlpack.plan.weights import dequantize_step, macs_of, operator_word, packed_dims, place_of, sum_step
 
 
 class Assembler:
@@ -98,7 +96,7 @@ class Assembler:
                 if b.kind == "arena" and a.buffer not in started:
                     started.add(a.buffer)
                     if b.halo is not None and a.buffer not in self.borders.sizes:
-                        steps.append(self._halo(b, arena))
+                        steps.append(self._border(b, arena))
             addresses = [self._argument(arena, a) for a in call.arguments]
             if k in self.loops:
                 step, own = self._loop(k, addresses, Address("arena", arena.offsets.get(f"scratch{k}", 0), "uint8"))
@@ -183,7 +181,9 @@ class Assembler:
         states, scans, count = node.attrs["states"], node.attrs["scans"], node.attrs["count"]
         inputs, outputs = addresses[: len(body.inputs)], addresses[len(body.inputs) :]
         back = node.attrs["reverse"]  # of each sliced input, then of each sliced output
-        opened = count == self.graph.open
+        scanned = (*node.inputs[states : states + scans], *node.outputs[states:])
+        sizes = [s for v in scanned for s in self.graph.types[v].sizes[:1] if s]
+        opened = count == self.graph.open or bool(sizes)
         backwards = opened and all(back)
 
         def slices(address: Address, t: Tensor, back: bool) -> Address:
@@ -238,7 +238,7 @@ class Assembler:
         kernels_out = [
             replace(n, name=rename[n.name], restrict=n.restrict and n.name not in unrestricted) for n in body.kernels
         ]
-        trips = Size(EXTENT) if opened else count
+        trips = next(iter(sizes), self.graph.length) if opened else count
         return LoopStep(trips, (*(rebound(s, rename, bound) for s in body.steps), *late), backwards), kernels_out
 
     def _weight(self, weight: Weight, name: str, data: Callable[[], bytes], as_stored: bool = False) -> Address:
@@ -258,21 +258,24 @@ class Assembler:
         bits = self._stored(stored, name, lambda: narrowed(data(), stored.dtype))
         if as_stored and stored.layout == weight.layout:
             return bits
+        target, new = self._prepared(weight, name, nbytes)
+        if new:
+            read = TensorType(stored.dtype, ()).itemsize * stored.layout.reach(stored.shape)
+            places = tuple(zip(packed_dims(stored), packed_dims(weight), strict=True))
+            self.prepare.append(RepackStep(bits, target, weight.shape, places, read, nbytes))
+        return target
+
+    def _prepared(self, weight: Weight, name: str, nbytes: int) -> tuple[Address, bool]:
+        """Where a weight lies that a step of `prepare` makes, and whether that step is still to be added."""
         at, new = self.settled.prepare(weight, nbytes)
         if new:
             self.prepared_places[at] = place_of(weight, name, at, nbytes)
-            read = TensorType(stored.dtype, ()).itemsize * stored.layout.reach(stored.shape)
-            places = tuple(zip(packed_dims(stored), packed_dims(weight), strict=True))
-            target = Address("prepared", at, weight.dtype)
-            self.prepare.append(RepackStep(bits, target, weight.shape, places, read, nbytes))
-        return Address("prepared", at, weight.dtype)
+        return Address("prepared", at, weight.dtype), new
 
     def _dequantized(self, weight: Weight, name: str, nbytes: int) -> Address:
         """Where a weight lies that a step of `prepare` makes of its stored integers."""
-        at, new = self.settled.prepare(weight, nbytes)
-        target = Address("prepared", at, weight.dtype)
+        target, new = self._prepared(weight, name, nbytes)
         if new:
-            self.prepared_places[at] = place_of(weight, name, at, nbytes)
 
             def store(array: Array, what: str) -> Address:
                 return self._stored(Settled.plain(array), f"{name} {what}", array.tobytes)
@@ -425,22 +428,8 @@ class Assembler:
     def _bytes(self, b: Buffer) -> int:
         return b.elements * TensorType(b.dtype, ()).itemsize
 
-    def _halo(self, b: Buffer, arena: Arena) -> HaloStep:
-        assert b.halo is not None
-        order = sorted(range(len(b.shape)), key=lambda d: -b.layout.strides[d])
-        target = self._address(b.name, 0, None, arena)
-        return HaloStep(
-            target,
-            tuple(b.shape[d] for d in order),
-            tuple(b.halo.low[d] for d in order),
-            tuple(b.halo.high[d] for d in order),
-            b.halo.fill,
-        )
-
-    def _border(self, b: Buffer, arena: Arena) -> HaloStep:
-        """Fills the border around what a run has of a picture."""
-        order = sorted(range(len(b.shape)), key=lambda d: -b.layout.strides[d])
-        return replace(self._halo(b, arena), used=tuple(self.borders.sizes[b.name][d] for d in order))
+    def _border(self, b: Buffer, arena: Arena) -> Step:
+        return self.borders.step(b, self._address(b.name, 0, None, arena))
 
     def _argument(self, arena: Arena, a: Argument) -> Address:
         return self._address(a.buffer, a.offset, a.packed, arena)
@@ -455,6 +444,8 @@ class Assembler:
         if buffer in self.graph.derived:
             assert packed is not None
             return self._derived(buffer, packed)
+        if buffer in self.graph.sums:
+            return self._sum(buffer, packed)
         if b.kind == "cache":
             return Address("cache", self.caches[buffer].offset + at, b.dtype)
         if b.kind == "constant":
@@ -483,10 +474,8 @@ class Assembler:
         dtype = self.graph.types[name].dtype
         nbytes = edge * edge * -(-outputs // block.size) * inputs * block.room * TensorType(dtype, ()).itemsize
         weight = self.settled.weight(self.graph, name, packed)
-        at, new = self.settled.prepare(weight, nbytes)
-        target = Address("prepared", at, dtype)
+        target, new = self._prepared(weight, name, nbytes)
         if new:
-            self.prepared_places[at] = place_of(weight, name, at, nbytes)
             origin = self.graph.derived[name]
             blocks = any(call.few for call in self.calls)  # which small pictures read as they are
             shape = self.graph.types[origin].shape
@@ -494,4 +483,14 @@ class Assembler:
             source = self._constant(origin, layout, as_stored=True)
             sizes = edge, shape[3], inputs, outputs, block.size, block.room
             self.prepare.append(WinogradStep(source, target, *sizes, blocks))
+        return target
+
+    def _sum(self, name: str, packed: Layout | None) -> Address:
+        """The place of weights that are sums of others, which a step of `prepare` computes."""
+        weight = self.settled.weight(self.graph, name, packed)
+        count = weight.layout.reach(weight.shape)
+        target, new = self._prepared(weight, name, TensorType(weight.dtype, ()).itemsize * count)
+        if new:
+            parts = [(self._constant(part, packed), sign) for part, sign in self.graph.sums[name]]
+            self.prepare.append(sum_step(parts, target, count))
         return target

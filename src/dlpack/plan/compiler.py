@@ -10,6 +10,7 @@ from dlpack.errors import UnsupportedError
 from dlpack.graph.attention import attention
 from dlpack.graph.blocks import blocks_of
 from dlpack.graph.bytes import read_as_bytes
+from dlpack.graph.chosen import chosen_products
 from dlpack.graph.few import with_small_pictures
 from dlpack.graph.fuse import fuse
 from dlpack.graph.group_norms import group_norms
@@ -23,6 +24,7 @@ from dlpack.graph.pictures import with_borders
 from dlpack.graph.quantized import quantized
 from dlpack.graph.rewrite import rewrite
 from dlpack.graph.rounded import rounded, rounded_sources
+from dlpack.graph.strassen import strassen
 from dlpack.graph.winograd import Layer, winograd
 from dlpack.kernels.backend import Backend
 from dlpack.kernels.place import place
@@ -57,10 +59,18 @@ class Compiler:
     """Compiles the graphs of a model, one for each set of input shapes, to one program; see `compile_graph`."""
 
     def __init__(
-        self, name: str, backend: Backend, winograd: bool = True, threads: int = 1, weights: Weights | None = None
+        self,
+        name: str,
+        backend: Backend,
+        winograd: bool = True,
+        threads: int = 1,
+        weights: Weights | None = None,
+        alone: bool = True,
     ) -> None:
-        """`weights`: those of the bundle's programs that are compiled before this one, for other machines."""
+        """`weights`: those of the bundle's programs that are compiled before this one, for other machines. `alone`:
+        there are no other programs and no other sets of shapes, which would read weights as they are."""
         self.name, self.backend, self.winograd, self.threads = name, backend, winograd, threads
+        self.alone = alone
         self.settled = Settled(weights)
         self.parts: list[Program] = []
         self.kernels: dict[int, NamedKernel] = {}  # by the kernel's identity
@@ -71,7 +81,7 @@ class Compiler:
 
         `meanings` are those of inputs and outputs, by name.
         """
-        if graph.opens and self.backend.layouts.halves:
+        if graph.opens and not graph.open and self.backend.layouts.halves:
             raise UnsupportedError("pictures of any size and arithmetic in float16 do not go together yet")
         if (graph.open or graph.opens) and self.backend.layouts.rounds:
             raise UnsupportedError("open dimensions and arithmetic in int8 do not go together yet")
@@ -89,6 +99,8 @@ class Compiler:
             self.settled.pack(graph, packed)
             self.rounded |= rounded_sources(graph)
         graph = idioms(graph)
+        if layouts.chooses:
+            graph = chosen_products(graph, lambda table: self.settled.packed_of(graph, table) is not None)
         along = graph.open or any(n.op == "JoinPixels" for n in graph.nodes)
         graph = attention(graph, None if along else self.backend.layouts.attention)
         graph = shared_heads(scaled_queries(graph))
@@ -96,6 +108,8 @@ class Compiler:
         graph = winograd(graph, lambda layer: self._tile(layer, graph))
         if graph.opens:
             graph = with_small_pictures(with_borders(graph), self.backend.winograd_tile)
+        if self.winograd and self.alone:
+            graph = strassen(graph, layouts.strassen, lambda name: self.settled.packed_of(graph, name) is None)
         groups = fuse(graph)
         placement = place(graph, groups, self.backend.layouts)
         assembler = Assembler(placement, self.name, self.backend, self.threads, self.settled)

@@ -11,12 +11,13 @@ from dlpack.graph.ir import Node, Sizes
 from dlpack.kernels.calls import Argument, Call
 from dlpack.kernels.place import Buffer, Placement
 from dlpack.loops.ir import For, Kernel, walk
-from dlpack.loops.sizes import EXTENT, Size
+from dlpack.loops.sizes import Size
 from dlpack.plan.program import (
     Address,
     CallStep,
     CountStep,
     FewCall,
+    HaloStep,
     PixelsStep,
     RowsStep,
     ShareStep,
@@ -58,7 +59,7 @@ def step_of(node: Node, addresses: Sequence[Address], placement: Placement) -> S
     value = node.inputs[0] if back else node.outputs[0]
     t, layout = placement.graph.types[value], placement.places[value].layout
     opened = placement.graph.open
-    sizes = t.sizes or tuple(Size(EXTENT) if n == opened else None for n in t.shape)
+    sizes = t.sizes or tuple(placement.graph.length if n == opened else None for n in t.shape)
     dims = [(size or n, stride) for n, size, stride in zip(t.shape, sizes, layout.strides, strict=True) if n > 1]
     return SpreadStep(addresses[0], addresses[1], tuple(dims), back)
 
@@ -69,11 +70,13 @@ def _pixels_step(node: Node, addresses: Sequence[Address], placement: Placement)
     picture, row = (node.inputs[0], node.outputs[0])[:: 1 if join else -1]
     shape = placement.graph.types[picture].shape
     apart, behind = (placement.places[v].layout.strides for v in (picture, row))
-    rows, columns = node.attrs["sides"]
+    rows, *columns = node.attrs["sides"]
     dims: list[tuple[int | Size, Stride, Stride]] = []
     for k in sorted(range(len(shape)), key=lambda k: -apart[k]):
-        count = rows if k == d else columns if k == d + 1 else shape[k]
-        one = (columns, behind[d]) if k == d else behind[k if k < d else k - 1]
+        inside = columns and k == d + 1
+        count = rows if k == d else columns[0] if inside else shape[k]
+        one = behind[k if k <= d else k - len(columns)]
+        one = (columns[0], one) if columns and k == d else one
         if count != 1:
             dims.append((count, apart[k], one) if join else (count, one, apart[k]))
     return PixelsStep(addresses[0], addresses[1], tuple(dims))
@@ -115,7 +118,7 @@ def in_one_row(step: CallStep, call: Call, placement: Placement, kernel: Kernel,
 
 
 class Borders:
-    """The borders that move with the size of a picture: they are filled before something reads what was written."""
+    """Borders, which steps fill; those that move with the size of a picture before something reads what was written."""
 
     def __init__(self, placement: Placement) -> None:
         self.buffers = placement.buffers
@@ -134,3 +137,11 @@ class Borders:
                 self.written.discard(name)
                 yield self.buffers[name]
         self.written.update(a.buffer for a in written if a.buffer in self.sizes)
+
+    def step(self, b: Buffer, target: Address) -> HaloStep:
+        """Fills the border of a buffer that lies at `target`, of a picture of any size that around what a run has."""
+        assert b.halo is not None
+        order = sorted(range(len(b.shape)), key=lambda d: -b.layout.strides[d])
+        shape, low, high = (tuple(of[d] for d in order) for of in (b.shape, b.halo.low, b.halo.high))
+        used = tuple(self.sizes[b.name][d] for d in order) if b.name in self.sizes else ()
+        return HaloStep(target, shape, low, high, b.halo.fill, used)

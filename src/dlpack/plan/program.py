@@ -251,6 +251,20 @@ class WinogradStep(Step):
 
 
 @dataclass(frozen=True)
+class SumStep(Step):
+    """Makes `count` float32 weights, each the sum of those of `sources`, with `signs`, at the same place.
+
+    A multiple of `lanes` of them.
+    """
+
+    sources: tuple[Address, ...]
+    signs: tuple[int, ...]
+    target: Address
+    count: int
+    lanes: int
+
+
+@dataclass(frozen=True)
 class RepackStep(Step):
     """Repacks a weight: from the layout in which another machine's kernels read it to this one's.
 
@@ -331,10 +345,11 @@ class ShapeSet:
     """What a program does for one set of input shapes.
 
     Where `samples` is not 0, a run does the steps of the program's first set so many times, each time for the next part
-    of those inputs and outputs that are larger than the first set's; of the sets, only the first has steps then.
+    of those inputs and outputs that depend on their number; of the sets, only the first has steps then.
 
     Where `extent` is not 0, all sets have the first one's steps, and kernels do so many elements of the open dimension.
-    Where there are `sizes`, they are those of a picture's open dimensions, and all sets have the first one's steps.
+    Where there are `sizes`, they are those of a picture's open dimensions, and all sets have the first one's steps; the
+    last of them are the samples, where there are such, too.
     """
 
     inputs: tuple[Tensor, ...]
@@ -451,6 +466,10 @@ class Program:
         """Whether kernels do pictures of several sizes."""
         return bool(self.shape_sets[0].sizes)
 
+    def place_of(self, size: Size) -> int:
+        """Which of the open dimensions of pictures an extent follows from, as a place among their `bounds`."""
+        return [b.axis for b in self.bounds].index(size.axis)
+
     @property
     def own_sets(self) -> Sequence[ShapeSet]:
         """The sets of shapes that have steps of their own."""
@@ -460,6 +479,16 @@ class Program:
     def ends(self) -> Sequence[ShapeSet]:
         """All sets of shapes, or where sizes are open the smallest and the largest, between which all others lie."""
         return (self.shape_sets[0], self.shape_sets[-1]) if self.counted else self.shape_sets
+
+    @property
+    def batches(self) -> int:
+        """How many sets of shapes, one behind the other, differ in nothing but the number of samples."""
+        return len(self.bounds[-1].sizes) if self.by_sample and self.pictures else 1
+
+    @property
+    def one_text_ends(self) -> Sequence[ShapeSet]:
+        """Those of `ends`, with the smallest number of samples."""
+        return (self.shape_sets[0], self.shape_sets[-self.batches]) if self.counted else self.shape_sets
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

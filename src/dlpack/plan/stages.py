@@ -58,7 +58,8 @@ def _stages(program: Program, opened: OpenBatch) -> Iterator[Stage]:
             yield Stage(last, program.arena, program.rooms)
             continue
         sizes = opened.sizes(last)
-        at = {EXTENT: sizes[0]} if program.opened else {k: n // units[k] for k, n in enumerate(sizes)}
+        axes = [b.axis for b in program.bounds] or [EXTENT]
+        at = {axis: n // unit for axis, n, unit in zip(axes, sizes, units, strict=True)}
         yield _planned(program, last, at)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from math import prod
+from collections.abc import Callable, Iterator, Sequence
+from math import gcd, prod
 
 from dlpack.graph.fuse import Group
 from dlpack.graph.ir import Array, Graph
 from dlpack.graph.packed import Packed
 from dlpack.kernels.settled import Weight
 from dlpack.loops.layout import order_of
-from dlpack.plan.program import Address, DequantizeStep, PackedDim, Place
+from dlpack.plan.program import Address, DequantizeStep, PackedDim, Place, SumStep
 
 
 def dequantize_step(
@@ -26,6 +26,12 @@ def dequantize_step(
         store(codes, "codes"), table, scales, zeros, target, packed.bits, weight.shape, packed.blocks, packed.steps,
         tuple(packed_dims(weight)), codes.nbytes, packed.scales.size, nbytes,
     )  # fmt: skip
+
+
+def sum_step(parts: Sequence[tuple[Address, int]], target: Address, count: int) -> SumStep:
+    """The step that makes `count` weights of others, which lie in the same order, with signs."""
+    sources, signs = zip(*parts, strict=True)
+    return SumStep(sources, signs, target, count, gcd(count, 16))
 
 
 def packed_dims(weight: Weight) -> Iterator[PackedDim]:
@@ -53,7 +59,7 @@ def macs_of(group: Group, graph: Graph) -> int:
     out = graph.types[node.outputs[0]]
     if node.op == "Convolution":
         return out.size * prod(graph.types[node.inputs[1]].shape[1:])
-    if node.op == "MatMul":
+    if node.op in ("MatMul", "ChosenMatMul"):
         return out.size * graph.types[node.inputs[0]].shape[-1]
     return 0
 

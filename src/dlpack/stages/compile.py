@@ -8,12 +8,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dlpack.errors import UnsupportedError, UsageError
+from dlpack.loops.sizes import SAMPLES, Size
 from dlpack.meaning.labels import check_labels
 from dlpack.meaning.preprocess import Preprocess, from_metadata, resolve
 from dlpack.meaning.shape_sets import check_sets, set_name
 from dlpack.options import Options, Progress
 from dlpack.stages.decoder import with_decoder
-from dlpack.stages.prepare import Batch, Prepared
+from dlpack.stages.prepare import Prepared
+from dlpack.stages.ways import Batch
 
 if TYPE_CHECKING:
     from dlpack.amalgamate.classifier import Classifier
@@ -52,14 +54,16 @@ def _compiled(
     from dlpack.kernels.settled import Weights
     from dlpack.plan.compiler import Compiler
     from dlpack.plan.stages import with_stages
+    from dlpack.targets.base import about
 
     weights = Weights()
     programs: dict[str, Program] = {}
     machines = {build.machine().name: build for build in builds}
+    cases = prepared.cases[:1] if prepared.batch else prepared.cases
+    alone = len(machines) == len(cases) == 1
     for machine, build in machines.items():
         backend = build.backend(build.machine(), options.threads)
-        compiler = Compiler(name, backend, options.optimize != "size", options.threads, weights)
-        cases = prepared.cases[:1] if prepared.batch else prepared.cases
+        compiler = Compiler(name, backend, options.optimize != "size", options.threads, weights, alone)
         for case in cases:
             with progress.stage("compile") as detail:
                 graph = prepared.batch.graph if prepared.batch else None
@@ -74,6 +78,7 @@ def _compiled(
                 detail.append(f"arena {a.size:,} bytes (lower bound {a.lower_bound:,}, without sharing {a.naive:,})")
                 detail += [set_name(described(shape_set))] if len(cases) > 1 else []
                 detail += [f"for {machine}"] if len(machines) > 1 else []
+                detail += [f"for {told}"] if (told := about(build.machine())) else []
         program = compiler.program()
         program = with_decoder(program, prepared.generation) if prepared.generation else program
         if prepared.batch:
@@ -159,35 +164,57 @@ def by_size(program: Program, batch: Batch) -> Program:
     from dlpack.plan.open_sets import OpenSets
     from dlpack.plan.program import CallStep
 
-    most = program.shape_sets[0]
+    most = _of_samples(program.shape_sets[0], batch) if batch.by_sample else program.shape_sets[0]
     made = {s.axis: (n // s.times, s.times) for t in most.inputs for n, s in zip(t.shape, t.sizes, strict=False) if s}
-    whole, units = ([made[axis][k] for axis in range(len(batch.open.bounds))] for k in range(2))
-    bounds = tuple(replace(b, unit=unit) for b, unit in zip(batch.open.bounds, units, strict=True))
+    count = len(batch.open.bounds)
+    axes = [*range(count - 1), SAMPLES] if batch.by_sample else range(count)
+    made[SAMPLES] = 1, 1
+    whole = {axis: made[axis][0] for axis in axes}
+    units = [made[axis][1] for axis in axes]
+    bounds = tuple(
+        replace(b, unit=unit, axis=axis) for b, unit, axis in zip(batch.open.bounds, units, axes, strict=True)
+    )
     kernels = {k.name: k for k in program.kernels}
     called = [kernels[s.kernel] for s in most.steps if isinstance(s, CallStep)]
 
-    def sized(t: Tensor, numbers: Sequence[int]) -> Tensor:
+    def sized(t: Tensor, numbers: Mapping[int, int]) -> Tensor:
         own = t.sizes or (None,) * len(t.shape)
         return replace(t, shape=tuple(s.in_run(numbers) if s else n for n, s in zip(t.shape, own, strict=True)))
 
-    def macs(numbers: Sequence[int]) -> int:
+    def macs(numbers: Mapping[int, int]) -> int:
         total = 0
         for k in called:
             part = float(k.macs)
             for s in k.kernel.sizes:
                 part *= s.in_run(numbers) / s.in_run(whole)
             total += round(part)
-        return total
+        return total * numbers.get(SAMPLES, 1)
 
     @lru_cache(16)
     def of_number(number: int) -> ShapeSet:
         sizes = batch.open.sizes(number)
-        own = [n // unit for n, unit in zip(sizes, units, strict=True)]
+        own = {axis: n // unit for axis, n, unit in zip(axes, sizes, units, strict=True)}
         inputs, outputs = (tuple(sized(t, own) for t in of) for of in (most.inputs, most.outputs))
-        return replace(most, inputs=inputs, outputs=outputs, macs=macs(own), sizes=sizes)
+        return replace(most, inputs=inputs, outputs=outputs, macs=macs(own), sizes=sizes, samples=own.get(SAMPLES, 0))
 
     plain = tuple(replace(k, macs=0) if k.kernel.opened else k for k in program.kernels)
     return replace(program, shape_sets=OpenSets(batch.open.count, of_number), kernels=plain, bounds=bounds)
+
+
+def _of_samples(one: ShapeSet, batch: Batch) -> ShapeSet:
+    """The inputs and outputs of one sample as those of any number of them."""
+
+    def several(t: Tensor, d: int) -> Tensor:
+        own = t.sizes or (None,) * len(t.shape)
+        sizes = tuple(Size(SAMPLES, times=t.shape[k]) if k == d else s for k, s in enumerate(own))
+        return replace(t, sizes=sizes)
+
+    dims = {name: own[-1] for name, own in batch.open.dims.items()}
+    return replace(
+        one,
+        inputs=tuple(several(t, dims.get(t.name, -1)) for t in one.inputs),
+        outputs=tuple(several(t, batch.outputs.get(t.name, -1)) for t in one.outputs),
+    )
 
 
 def in_file(programs: Mapping[str, Program], builds: Sequence[Build]) -> dict[str, Program]:
@@ -203,7 +230,8 @@ def classifier_of(options: Options, prepared: Prepared, program: Program) -> Cla
     from dlpack.meaning.task import task_of
 
     if prepared.generation:
-        return Classifier((), (), {"kind": "transcribe" if prepared.generation.features else "generate"})
+        hears = prepared.generation.features and not prepared.generation.heard_mask
+        return Classifier((), (), {"kind": "transcribe" if hears else "generate"})
     source = prepared.source
     labels = check_labels(options.labels, "--labels") if options.labels else source.labels or ()
     sets = [program.shape_sets[k] for k in prepared.tried()]

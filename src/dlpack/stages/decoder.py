@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpack.errors import UsageError
-from dlpack.meaning.generation import CONTEXT, Decoder, Generation, generation_of
+from dlpack.meaning import answers as answering
+from dlpack.meaning.answers import Answers
+from dlpack.meaning.generation import CONTEXT, SOURCE, Decoder, Generation, TextEncoder, generation_of
 from dlpack.meaning.speech import from_metadata
 from dlpack.options import Options, Progress
 from dlpack.source import Source
@@ -29,9 +31,12 @@ def generation_for(source: Source, options: Options, progress: Progress) -> Gene
     from dlpack.targets import takes_any_size
 
     opened = options.batch is not None or options.buckets is not None
-    speech = from_metadata(source.metadata)
-    context = speech.context if speech and options.context is None and not options.shapes else options.context
-    found = generation_of(source.proto, context, {**options.shapes, **({"": ()} if opened else {})})
+    speech, answers = from_metadata(source.metadata), answering.from_metadata(source.metadata)
+    context, read = options.context, options.source
+    if not options.shapes:
+        context = speech.context if speech and context is None else context
+        context, read = _usual(answers, context, read) if answers else (context, read)
+    found = generation_of(source.proto, context, {**options.shapes, **({"": ()} if opened else {})}, read)
     if found is None:
         return None
     mxnet = options.mxnet_api or source.metadata.get("dlpack.source") == "MXNet"
@@ -48,9 +53,39 @@ def generation_for(source: Source, options: Options, progress: Progress) -> Gene
             raise UsageError(f"the model generates text, which does not go together with {name} yet")
     if speech and found.context > speech.context:
         raise UsageError(f"--context {found.context}: the model knows texts of {speech.context} tokens")
+    if found.heard_mask:
+        return _answering(found, answers, options, progress)
     if context is None:
         progress.warn(f"the predictor keeps {CONTEXT} tokens of a text; --context gives another number")
     return found
+
+
+def _usual(answers: Answers, context: int | None, read: int | None) -> tuple[int, int]:
+    """The tokens of an answer and of the text that is read: as stated, else a usual number that the model knows."""
+    most = [min(SOURCE, known or SOURCE) for known in (answers.context, answers.source)]
+    return most[0] if context is None else context, most[1] if read is None else read
+
+
+def _answering(found: Generation, answers: Answers | None, options: Options, progress: Progress) -> Generation:
+    """The same with what is known of answers. Raises UsageError for more than the model knows, or an unknown token."""
+    if answers is None:
+        raise UsageError(
+            f"the model has an encoder of text, and no metadata {answering.METADATA_KEY}, which say how answers begin"
+        )
+    for option, stated, known in (
+        ("context", found.context, answers.context),
+        ("source", found.heard[-1], answers.source),
+    ):
+        if known and stated > known:
+            raise UsageError(f"--{option} {stated}: the model knows texts of {known} tokens")
+    if found.context <= len(answers.start):
+        raise UsageError(f"--context {found.context}: answers begin with {len(answers.start)} tokens")
+    if options.context is None or options.source is None:
+        progress.warn(
+            f"the model reads texts of {found.heard[-1]} tokens and writes answers of {found.context}; --source and "
+            "--context give other numbers"
+        )
+    return replace(found, answers=answers)
 
 
 def in_slots(proto: Any, generation: Generation) -> Any:
@@ -60,11 +95,20 @@ def in_slots(proto: Any, generation: Generation) -> Any:
     return in_slots(proto, generation)
 
 
+def in_positions(proto: Any, generation: Generation) -> Any | None:
+    """The same with positions where it numbers slots, which may be more than the model knows positions; None where it
+    numbers none."""
+    from dlpack.model.past_positions import in_positions
+    from dlpack.verify.runners import runner
+
+    return in_positions(proto, generation, runner)
+
+
 def part_of(proto: Any, generation: Generation, number: int) -> Any:
     """What the set of shapes of that number computes of the model."""
     from dlpack.model.past import part_of
 
-    return part_of(proto, generation, generation.sizes[number], bool(generation.features) and not number)
+    return part_of(proto, generation, generation.sizes[number], generation.heard_by(number))
 
 
 def cached(
@@ -94,7 +138,7 @@ def without_past_of(again: Callable[[], Any], generation: Generation) -> Any:
 def check_decoder(
     export: Any, slotted: Any, graph: Graph, generation: Generation, detail: list[str]
 ) -> tuple[Mapping[str, Array], Any]:
-    """What a model of speech has heard, and the model that is right with slots left empty; says in `detail` what there
+    """What an encoder has given, and the model that is right with slots left empty; says in `detail` what there
     is. Raises UnsupportedError where none is what the export is."""
     from dlpack.verify.decoder import right_with_gaps
 
@@ -106,7 +150,7 @@ def check_decoder(
 
 
 def verify_text(
-    bundle: Path, proto: Any, generation: Generation, heard: Mapping[str, Array], relative: float, weights: str
+    bundle: Path, proto: Any, generation: Generation, given: Mapping[str, Array], relative: float, weights: str
 ) -> list[OutputError]:
     """Reads a text with the bundle, in blocks and one by one, and compares with the export's run of a growing past,
     whose weights are rounded to the type `weights`."""
@@ -114,7 +158,7 @@ def verify_text(
 
     from dlpack.bundle.loader import load, read_manifest
     from dlpack.model.rounded import round_weights
-    from dlpack.verify.decoder import GrowingDecoder, some_features
+    from dlpack.verify.decoder import GrowingDecoder, some_heard
     from dlpack.verify.reference import compare
 
     length = min(generation.context, 2 * max(generation.blocks, default=1) + 5)
@@ -128,12 +172,17 @@ def verify_text(
         export, proto = proto, type(proto)()
         proto.CopyFrom(export)
         round_weights(proto, weights)
-    grown = GrowingDecoder(proto, generation, heard)
+    grown = GrowingDecoder(proto, generation, given)
     expected = np.stack([grown.read(part)[-1] for part in parts])
     with load(bundle) as predictor:
         found: list[Array] = []
         if generation.features:
-            predictor.hear(some_features(generation))
+            heard = some_heard(generation)
+            if generation.heard_mask:
+                predictor.read(heard[generation.features][heard[generation.heard_mask] > 0])
+                predictor.rewind(0)
+            else:
+                predictor.hear(heard[generation.features])
         for part in parts:
             predictor.append(part)
             scores = predictor.scores()
@@ -147,11 +196,20 @@ def with_decoder(program: Program, generation: Generation) -> Program:
     """The program with what it knows of reading and writing tokens."""
     names = [t.name for t in program.inputs]
     tokens, mask = names.index(generation.tokens), names.index(generation.mask)
-    features = names.index(generation.features) if generation.features else -1
     positions = names.index(generation.positions) if generation.positions in names else -1
     logits = [t.name for t in program.outputs].index(generation.logits)
     vocabulary = program.outputs[logits].shape[-1]
     last = all(s.outputs[logits].shape[-2] == 1 for s in program.shape_sets)
     sizes, context = generation.sizes, generation.context
-    decoder = Decoder(tokens, mask, positions, logits, context, vocabulary, sizes, last, features)
+    features = names.index(generation.features) if generation.features else -1
+    encoder = _encoder(generation, features, names) if generation.answers else None
+    features = -1 if encoder else features
+    decoder = Decoder(tokens, mask, positions, logits, context, vocabulary, sizes, last, features, encoder)
     return replace(program, decoder=decoder)
+
+
+def _encoder(generation: Generation, tokens: int, names: list[str]) -> TextEncoder:
+    answers = generation.answers
+    assert answers is not None
+    mask = names.index(generation.heard_mask)
+    return TextEncoder(tokens, mask, generation.lengths, generation.readable, answers.start, answers.suppressed)

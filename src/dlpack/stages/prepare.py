@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.meaning.generation import Generation
 from dlpack.meaning.labels import check_labels
-from dlpack.meaning.open_batch import OpenBatch
 from dlpack.meaning.preprocess import resolve
 from dlpack.meaning.shape_sets import Shapes, bucket_sets, describe_shapes
 from dlpack.options import Options, Progress
@@ -20,6 +19,7 @@ from dlpack.stages.decoder import (
     cached,
     check_decoder,
     generation_for,
+    in_positions,
     in_slots,
     new_texts,
     part_of,
@@ -27,6 +27,7 @@ from dlpack.stages.decoder import (
 )
 from dlpack.stages.precision import check_precision, reduce_precision
 from dlpack.stages.text import Found, find_tokenizer
+from dlpack.stages.ways import ADVICE, Batch, open_batch
 
 if TYPE_CHECKING:
     from dlpack.graph.ir import Array, Graph
@@ -74,24 +75,6 @@ class Prepared:
         return partial(self.batch.model, *self.batch.open.sizes(number)) if self.batch else self.cases[number].model
 
 
-@dataclass(frozen=True)
-class Batch:
-    """An open batch, of which the cases are some sizes, and the first that of one sample.
-
-    `outputs`: the dimension of the samples in each output that depends on them. `graph`: one whose kernels do any size,
-    None where a run does the first size again and again.
-    """
-
-    open: OpenBatch
-    outputs: Mapping[str, int]
-    model: Callable[..., Any]
-    """Gives the cleaned ONNX model for the open dimensions' sizes."""
-    otherwise: Callable[[UnsupportedError], Batch]
-    """Gives the batch that is computed in another way where there are no kernels for this one; raises the error with
-    what is against all others, too."""
-    graph: Graph | None = None
-
-
 def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
     """Reads the model, and for each set of shapes cleans it and runs the reference."""
     with progress.stage("read") as detail:
@@ -104,7 +87,13 @@ def prepare(model: Path, options: Options, progress: Progress) -> Prepared:
         sets, bucketed = (generation.sets(), {}) if generation else _shape_sets(options, source)
         _check_options(options, source, sets)
     tokenizer = find_tokenizer(model, source, options, progress)
-    cases, precision = _cases(model, source, given, sets, generation, options, progress)
+    try:
+        cases, precision = _cases(model, source, given, sets, generation, options, progress)
+    except (ModelError, UnsupportedError):
+        given = in_positions(given, generation) if generation else None
+        if given is None:
+            raise
+        cases, precision = _cases(model, source, given, sets, generation, options, progress)
     batch = _open_batch(model, source, cases[0].graph, options) if options.batch else None
     heard: Mapping[str, Array] = {}
     if generation:
@@ -165,15 +154,7 @@ def _cases(
 
 
 def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Batch:
-    """Finds one graph for all sizes, or that samples are independent. Raises UnsupportedError where neither holds.
-
-    It has more ways where there are no kernels for the first (`Batch.otherwise`).
-    """
-    from dlpack.graph.opened import open_graph
-    from dlpack.graph.pictures import open_pictures
-    from dlpack.graph.samples import MARKER, sample_dimensions
-    from dlpack.graph.trimmed import trimmed
-
+    """See `open_batch`."""
     batch = options.batch
     assert batch is not None
 
@@ -185,56 +166,7 @@ def _open_batch(model: Path, source: Source, one: Graph, options: Options) -> Ba
         reduced = reduce_precision(made, graph, clean, source.metadata, options, Progress())
         return (reduced.proto, reduced.graph) if reduced else (made, graph)
 
-    def cleaned_model(*sizes: int) -> Any:
-        return cleaned(*sizes)[0]
-
-    Way = tuple[dict[str, int], "Graph | None"]
-
-    def any_size() -> Way:
-        other = batch.largest - 1 if batch.largest > 2 else batch.largest + 1
-        some, most = (trimmed(cleaned(n)[1]) for n in (other, batch.largest))
-        graph = open_graph(some, most, other, batch.largest, one, batch.smallest)
-        shapes = {name: graph.types[name].shape for name in graph.outputs}
-        outputs = {name: shape.index(graph.open) for name, shape in shapes.items() if graph.open in shape}
-        return outputs, graph
-
-    def pictures() -> Way:
-        bounds = [(b.smallest, b.largest, b.step) for b in batch.bounds]
-        return {}, open_pictures(lambda *sizes: trimmed(cleaned(*sizes)[1]), batch.dims, bounds)
-
-    def by_sample() -> Way:
-        graph = cleaned(MARKER)[1]
-        outputs = sample_dimensions(graph, batch.inputs)
-        for name in graph.outputs:
-            d, shape = outputs.get(name), graph.types[name].shape
-            if one.types[name].shape != tuple(n // MARKER if k == d else n for k, n in enumerate(shape)):
-                raise UnsupportedError(f"the size of the output '{name}' is not proportional to the open dimension")
-        return outputs, None
-
-    dims = [(d, len(options.shapes[name])) for name, own in batch.dims.items() for d in own]
-    if not batch.one or any(d > 1 and rank > 3 for d, rank in dims):
-        ways = [pictures]
-    else:  # convolutions along one dimension are those of a picture of one side
-        along = all(d > 0 for d, _ in dims) and any(n.op in _WINDOWS for n in one.nodes)
-        ways = [*([pictures] if along else []), any_size, *([by_sample] if batch.smallest == 1 else [])]
-
-    def first_way(after: int, *problems: UnsupportedError) -> Batch:
-        """Of those behind so many, of which `problems` say what is against them."""
-        for k, way in enumerate(ways[after:], after):
-            try:
-                outputs, graph = way()
-            except UnsupportedError as e:
-                problems = (*problems, e)
-                continue
-            return Batch(batch, outputs, cleaned_model, partial(first_way, k + 1, *problems), graph)
-        text = "; ".join(str(p) for p in problems)
-        raise UnsupportedError(f"{describe_shapes(options.shapes, batch)}: {text}\n{_ADVICE}") from problems[-1]
-
-    return first_way(0)
-
-
-_WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
-_ADVICE = "Give each size that you need: --shape once for each, or --buckets for the lengths of a text"
+    return open_batch(batch, options.shapes, one, cleaned)
 
 
 def _read(model: Path, options: Options, shapes: Shapes) -> Source:
@@ -337,7 +269,7 @@ def _check_batch(options: Options, source: Source) -> None:
     }
     for name, there in others.items():
         if there:
-            raise UsageError(f"{text}: an open batch and {name} do not go together yet. {_ADVICE}")
+            raise UsageError(f"{text}: an open batch and {name} do not go together yet. {ADVICE}")
     inputs = {value.name: len(value.type.tensor_type.shape.dim) for value in source.proto.graph.input}
     for name in options.batch.inputs if options.batch else ():
         if name not in inputs and not source.exported:

@@ -219,7 +219,7 @@ def with_tokenizer(
     data, part = text_part(found.tokenizer, offset, options.text_bytes, embedding)
     if program.decoder:
         piece = 8 * max(len(s) for s in found.tokenizer.strings if s is not None) + 64
-        room = (program.decoder.context + 1) * (8 + 4) + piece
+        room = (program.decoder.most + 1) * (8 + 4) + piece
         work = part.work_bytes + -(-room // 64) * 64
         part = replace(part, stops=found.stops, piece=piece, writer=part.work_bytes, work_bytes=work)
     weights = program.weights.ljust(offset, b"\0") + data
@@ -239,7 +239,7 @@ def embedding_of(program: Program, found: Found, outputs: int) -> Embedding | No
     if "ids" not in roles:
         return None
     lengths = []
-    for shapes in program.ends:
+    for shapes in program.one_text_ends:
         found_shapes = {shapes.inputs[k].shape for k in roles.values()}
         (shape,) = found_shapes if len(found_shapes) == 1 else ((),)
         lengths.append(shape[1] if len(shape) == 2 and shape[0] == 1 else 0)
@@ -249,7 +249,7 @@ def embedding_of(program: Program, found: Found, outputs: int) -> Embedding | No
     number = lengths.index(max(lengths))
     candidates = {
         t.name: (k, t.shape, t.shape[:2] == (1, lengths[number]) and len(t.shape) == 3)
-        for k, t in enumerate(program.ends[number].outputs[:outputs])
+        for k, t in enumerate(program.one_text_ends[number].outputs[:outputs])
         if t.dtype == "float32" and not t.true_shape and t.shape and t.shape[-1] != len(found.tokenizer.strings)
     }
     whole = [name for name in ("sentence_embedding", "text_embeds", "embeddings") if name in candidates]

@@ -75,6 +75,7 @@ def _emit(
     from dlpack.amalgamate.document import Provenance, emit_header, emit_source
     from dlpack.amalgamate.mxnet import mxnet_api
     from dlpack.runtime_c import read_runtime
+    from dlpack.targets.base import about
     from dlpack.targets.toolchains.compiler import source_flags
     from dlpack.verify.trial import self_test
 
@@ -87,7 +88,7 @@ def _emit(
             f"dlpack {__version__}",
             prepared.source.sha256,
             prepared.source.opset,
-            f"{target.name} ({', '.join(machines)})",
+            f"{target.name} ({', '.join([*machines, *filter(None, [about(m) for _, m in machines.values()])])})",
             options_text(options),
             "SPDX-License-Identifier: Apache-2.0 (this text and the runtime; the weights: the model's licence)",
             source_flags(builds[0].machine().flags if len(machines) == 1 else ()),
@@ -113,11 +114,14 @@ def _manifest(
 ) -> dict[str, Any]:  # fmt: skip
     """The manifest before the target and the verification add to it."""
     from dlpack.bundle.manifest import decoder_of, described, manifest_of, open_of, shapes_of, weights_of
+    from dlpack.targets.base import about
 
     source, cases, pictures = prepared.source, prepared.cases, classifier.pictures
     program = next(iter(programs.values()))
     sets = [described(s) for s in program.ends]
     manifest = manifest_of(programs, place[0].name, source.sha256, source.opset)
+    if processor := about(place[1][0].machine()):
+        manifest["processor"] = processor
     manifest["ranges"] = [list(r) for r in cases[0].trial.ranges]
     manifest["tolerance"] = tolerance(options)
     if apart := tolerances(place[1], options):

@@ -113,7 +113,8 @@ def _as_built(
     if internals := options.get("internals"):
         keep_internals(proto, internals)
 
-    generation = generation_of(proto, decoder["context"], {}) if decoder else None
+    source = decoder.get("encoder", {}).get("most") if decoder else None
+    generation = generation_of(proto, decoder["context"], {}, source) if decoder else None
     if generation and decoder:
         _, proto = right_with_gaps(proto, in_slots(proto, generation), generation, decoder["vocabulary"])
 
@@ -123,9 +124,9 @@ def _as_built(
         if generation:
             rows = shapes[generation.tokens][1]
             size = rows, shapes[generation.mask][1] - rows
-            hears = bool(generation.features) and shapes[generation.features] == generation.heard
-            part = part_of(proto, generation, size, hears)
-            made = clean(part, generation.shapes(*size, hears))
+            heard = generation.heard_in(shapes)
+            part = part_of(proto, generation, size, heard)
+            made = clean(part, generation.shapes(*size, heard))
             if dtype:
                 round_weights(made, dtype)
             return without_past(made, generation)

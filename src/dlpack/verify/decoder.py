@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from dlpack.errors import UnsupportedError
+from dlpack.errors import ModelError, UnsupportedError
 from dlpack.graph.ir import Array
 from dlpack.meaning.generation import Generation
 from dlpack.model.past import without_encoder
@@ -42,16 +42,16 @@ class GrowingDecoder:
         }
 
     def _hear(self, model: Any) -> Any:
-        """Gives some features to a model of speech; returns the model that reads tokens after them."""
+        """Gives something to the encoder; returns the model that reads tokens after it."""
         g, one = self.generation, np.ones((1, 1), np.int64)
         types = {v.name: tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type) for v in model.graph.input}
-        features = some_features(g)
-        own = {g.features: features, g.tokens: one, g.mask: one, g.positions: 0 * one}
+        heard = {name: value.astype(types[name]) for name, value in some_heard(g).items()}
+        own = {g.tokens: one, g.mask: one, g.positions: 0 * one}
         past = {name: np.zeros((1, heads, 0, size)) for name, (heads, size) in g.heads.items()}
         given = {name: value.astype(types[name]) for name, value in {**own, **past}.items() if name}
-        found = dict(zip([v.name for v in model.graph.output], runner(model)(given), strict=True))
-        self.heard = {name: found[name] for name in g.cross}
-        self.heard[g.features] = features[..., :1].astype(types[g.features])
+        found = dict(zip([v.name for v in model.graph.output], runner(model)({**given, **heard}), strict=True))
+        self.heard = {**heard, **{name: found[name] for name in g.cross}}
+        self.heard[g.features] = heard[g.features][..., :1]
         return without_encoder(model, g)
 
     def same(self, usual: float) -> float:
@@ -96,19 +96,25 @@ def vocabulary_of(model: Any, generation: Generation) -> int:
     return int(logits.type.tensor_type.shape.dim[-1].dim_value)
 
 
-def some_features(generation: Generation) -> Array:
-    """Features with which a model of speech is tried: float32."""
-    return np.random.default_rng(3).standard_normal(generation.heard, np.float32)
+def some_heard(generation: Generation) -> dict[str, Array]:
+    """What an encoder is tried with: features of float32, or a text of a third of the tokens that it reads at most
+    with padding behind it, and the mask that says so."""
+    rng = np.random.default_rng(3)
+    if not generation.heard_mask:
+        return {generation.features: rng.standard_normal(generation.heard, np.float32)}
+    there = np.arange(generation.heard[-1])[None] < max(1, generation.heard[-1] // 3)
+    tokens = rng.integers(0, generation.readable, generation.heard)
+    return {generation.features: np.where(there, tokens, 0), generation.heard_mask: there.astype(np.int64)}
 
 
 def right_with_gaps(
     model: Any, slotted: Any, generation: Generation, vocabulary: int
 ) -> tuple[Mapping[str, Array], Any]:
-    """What a model of speech has heard, and the model that is right with slots left empty: `slotted`, or one that
+    """What an encoder has given, and the model that is right with slots left empty: `slotted`, or one that
     counts positions where that counts slots. Raises UnsupportedError where neither is what the export `model` is."""
     try:
         return check_slots(model, slotted, generation, vocabulary), slotted
-    except UnsupportedError:
+    except (ModelError, UnsupportedError):  # it may know fewer positions than there are slots
         counted = in_positions(slotted, generation, runner)
         if counted is None:
             raise
@@ -119,7 +125,7 @@ def check_slots(model: Any, slotted: Any, generation: Generation, vocabulary: in
     """Runs `slotted`, the export `model` for a past with gaps, with empty slots, and a block whose end is no text.
 
     There are as many slots as a bundle has: in fewer, a window that is made of slots may do no harm.
-    Gives what a model of speech has heard meanwhile.
+    Gives what an encoder has given meanwhile.
     Raises UnsupportedError where its logits are not those of the text without them.
     """
     text = [int(t) for t in np.random.default_rng(1).integers(0, vocabulary, _TEXT)]

@@ -417,7 +417,11 @@ class Predictor:
             ends = isinstance(self._sets, OpenSizes)
             shown = (self._sets[0], self._sets[len(self._sets) - 1]) if ends else self._sets
             shapes = (" to " if ends else " or ").join(str(tuple(s["inputs"][index]["shape"])) for s in shown)
-            raise ValueError(f"input {name!r} is {got} of shape {view.shape}; the model takes {dtype} of {shapes}")
+            told = f"input {name!r} is {got} of shape {view.shape}; the model takes {dtype} of {shapes}"
+            given = {n: self._buffer(n, x).shape or () for n, x in inputs.items()}  # of which some may be flat
+            apart = {n: s for n, s in given.items() if len(s) > 1}
+            wrong = self._sets.wrong(apart) if isinstance(self._sets, OpenSizes) else ""
+            raise ValueError(f"{told}: {wrong}" if wrong else told)
         if view.c_contiguous and view.format in FORMATS.values():
             return view
         return memoryview(bytearray(view.tobytes())).cast(FORMATS[got])

@@ -124,7 +124,8 @@ class Predictor:
         {"image": (1, 3, 480, 640)}. Raises ValueError for what none has."""
         number = shape if isinstance(shape, int) else self._number(shape)
         if number not in range(len(self._sets)):
-            raise ValueError(f"set of shapes {shape}: there are {len(self._sets)}, from 0 on")
+            wrong = "" if isinstance(shape, int) or "open" not in self._api else self._sets.wrong(shape)
+            raise ValueError(f"set of shapes {shape}: {wrong or f'there are {len(self._sets)}, from 0 on'}")
         with self._lock:
             status = self._function("set_shape")(self._open(), number) if len(self._sets) > 1 else 0
             if status == _NO_MEMORY and "open" in self._api:
