@@ -92,8 +92,8 @@ def all_sections(runtime: Mapping[str, str]) -> list[Section]:
 
 OF_STEPS = (
     "fill_halo", "fill_behind", "fill_border", "move_rows", "move_pixels", "write_taps", "spread", "gather",
-    "copy_bytes", "winograd_weights", "winograd_3x3", "winograd_5x5", "summed_weights", "repack", "widen",
-    "from_float16", "from_bfloat16", "from_f16", "to_f16", "nibble_place", "dequantize",
+    "copy_bytes", "winograd_weights", "winograd_3x3", "winograd_5x5", "winograd_pairs", "summed_weights", "repack",
+    "widen", "from_float16", "from_bfloat16", "from_f16", "to_f16", "nibble_place", "dequantize",
 )  # fmt: skip
 """Sections that are called as functions by the steps, each of which has the name of its section."""
 

@@ -181,6 +181,8 @@ class StepPrinter:
             lanes = gcd(step.room, 16)
             write = ", to_f16()" if step.target.dtype == HALF else ""
             pointers = f"{self.host_pointer(step.target)}, {self.host_pointer(step.source)}"
+            if step.target.dtype == "int16":  # eight lanes: GCC warns of vectors that are wider than AVX2's
+                return [f"{pad}winograd_pairs<own_lanes({gcd(lanes, 8)})>({pointers}, {sizes});"]
             window = f"winograd_{step.window}x{step.window}()"
             given = f"{pointers}, {sizes}, {window}{_read(step.source)}{write}"
             blocks = ", true" if step.blocks else ""

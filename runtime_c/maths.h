@@ -308,6 +308,167 @@ INLINE vec<int32_t, lanes<X>> requantized_byte_(X x, V high, V low, V first, V l
   return convert<I>(within_(requantized_(x, high, low), first, last) + zero);
 }
 
+//@ section product_of
+// x (high + low).
+template <class X, class V> struct product {
+  X x;
+  V high, low;
+};
+template <class X, class V> INLINE product<X, V> product_of_(X x, V high, V low) {
+  return {x, high, low};
+}
+
+//@ section sum_of
+//@ needs product_of
+// The sum of two such products, each of up to 1024.
+template <class V> struct two_products { product<V, V> a, b; };
+template <class V> INLINE two_products<V> sum_of_(V x, V high, V low, V y, V y_high, V y_low) {
+  return {{x, high, low}, {y, y_high, y_low}};
+}
+
+//@ section sum_of_rounded
+//@ needs sum_of
+// The same where x is a product that is rounded, ties to even, and clamped to first and last.
+template <class X, class V> struct rounded_sum {
+  product<X, V> x;
+  V first, last;
+  product<V, V> b;
+  V high, low;
+};
+template <class X, class V>
+INLINE rounded_sum<X, V> sum_of_rounded_(X x, V x_high, V x_low, V first, V last, V high, V low,
+                                         V y, V y_high, V y_low) {
+  return {{x, x_high, x_low}, first, last, {y, y_high, y_low}, high, low};
+}
+
+//@ section requantized_bytes
+//@ needs requantized_byte requantized_small sum_of_rounded halves
+// Products, or sums, that lie side by side, rounded to integers, ties to even, clamped to first and
+// last, plus zero: bytes, of int8_t as bits. There are one, two or four.
+template <class X, class V> INLINE V rounded_exactly(product<X, V> p, V first, V last, V zero) {
+  return within_(requantized_(p.x, p.high, p.low), first, last) + zero;
+}
+template <class V> INLINE V rounded_exactly(two_products<V> s, V first, V last, V zero) {
+  return within_(requantized_(s.a.x, s.a.high, s.a.low, s.b.x, s.b.high, s.b.low), first, last) +
+      zero;
+}
+template <class X, class V> INLINE V rounded_exactly(rounded_sum<X, V> s, V first, V last, V zero) {
+  const V x = within_(requantized_(s.x.x, s.x.high, s.x.low), s.first, s.last);
+  return within_(requantized_(x, s.high, s.low, s.b.x, s.b.high, s.b.low), first, last) + zero;
+}
+#if defined(__AVX2__) && __has_builtin(__builtin_reduce_or)
+// The integer plus zero, not clamped; `apart` gets the bits in which two roundings differ, of what is
+// too small and what is too large by more than all rounding errors. Of sums these are 5 * 2^-15: both
+// factors, one product, the sum and what is taken from it are rounded, and a sum above 512 is clamped.
+template <class V> INLINE ints<V> rounded_twice(V less, V more, ints<V>& apart) {
+  apart |= bits_as<ints<V>>(less) ^ bits_as<ints<V>>(more);
+  return bits_as<ints<V>>(less) - bits_as<ints<V>>(splat<V>(0x1.8p23f));
+}
+template <class X, class V> INLINE V less_of(product<X, V> p, V from, V& more) {
+  V value;
+  if constexpr (elem<X>(0.5) != 0) value = p.x;
+  else value = convert<V>(p.x);
+  more = madd(value, p.high * (1 + 0x1p-22f), from);
+  return madd(value, p.high * (1 - 0x1p-22f), from);
+}
+template <class V> INLINE V less_of(two_products<V> s, V from, V& more) {
+  const V sum = madd(s.a.x, s.a.high, s.b.x * s.b.high), error = splat<V>(0x1.8p-13f);
+  more = (sum + error) + from;
+  return (sum - error) + from;
+}
+template <class P, class V> INLINE ints<V> rounded_twice(P p, V zero, ints<V>& apart) {
+  V more;
+  const V less = less_of(p, splat<V>(0x1.8p23f) + zero, more);
+  return rounded_twice(less, more, apart);
+}
+template <class X, class V>
+INLINE ints<V> rounded_twice(rounded_sum<X, V> s, V zero, ints<V>& apart) {
+  const V one = splat<V>(0x1.8p23f);
+  V more;
+  const V less = less_of(s.x, one, more);
+  apart |= bits_as<ints<V>>(less) ^ bits_as<ints<V>>(more);
+  const two_products<V> sum = {{within_(less - one, s.first, s.last), s.high, s.low}, s.b};
+  return rounded_twice(sum, zero, apart);
+}
+template <class P, class V> [[gnu::noinline]] ints<V> rounded_slowly(P p, V first, V last, V zero) {
+  return convert<ints<V>>(rounded_exactly(p, first, last, zero));
+}
+// Integers as bytes, those beyond a byte as its ends: 32 bits to 16, then 16 to 8. Either leaves four
+// of each vector in 16 bytes, and a permutation puts them in order.
+template <class V>
+INLINE vec<uint8_t, 4 * lanes<V>> bytes_of_four(ints<V> a, ints<V> b, ints<V> c, ints<V> d, V first,
+                                                V last) {
+  typedef ints<V> I;
+  typedef vec<int8_t, 4 * lanes<V>> S;
+  typedef vec<uint8_t, 4 * lanes<V>> U;
+  const int least = static_cast<int>(first[0]), most = static_cast<int>(last[0]);
+  I y, order;
+  if constexpr (sizeof(I) == 64) {
+    order = I{0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+    asm("vpackssdw %1, %0, %0" : "+v"(a) : "v"(b));
+    asm("vpackssdw %1, %0, %0" : "+v"(c) : "v"(d));
+    if (least < 0) asm("vpacksswb %2, %1, %0" : "=v"(y) : "v"(a), "v"(c));
+    else asm("vpackuswb %2, %1, %0" : "=v"(y) : "v"(a), "v"(c));
+    asm("vpermd %0, %1, %0" : "+v"(y) : "v"(order));
+  } else {
+    order = I{0, 4, 1, 5, 2, 6, 3, 7};
+    asm("vpackssdw %1, %0, %0" : "+x"(a) : "x"(b));
+    asm("vpackssdw %1, %0, %0" : "+x"(c) : "x"(d));
+    if (least < 0) asm("vpacksswb %2, %1, %0" : "=x"(y) : "x"(a), "x"(c));
+    else asm("vpackuswb %2, %1, %0" : "=x"(y) : "x"(a), "x"(c));
+    asm("vpermd %0, %1, %0" : "+x"(y) : "x"(order));
+  }
+  if (least < 0) {
+    S bytes = bits_as<S>(y);
+    if (least > -128) bytes = vmax(bytes, splat<S>(static_cast<int8_t>(least)));
+    if (most < 127) bytes = vmin(bytes, splat<S>(static_cast<int8_t>(most)));
+    return bits_as<U>(bytes);
+  }
+  U bytes = bits_as<U>(y);
+  if (least > 0) bytes = vmax(bytes, splat<U>(static_cast<uint8_t>(least)));
+  if (most < 255) bytes = vmin(bytes, splat<U>(static_cast<uint8_t>(most)));
+  return bytes;
+}
+template <class I> INLINE bool any(I bits) { return __builtin_reduce_or(bits != 0) != 0; }
+template <class V, class P>
+INLINE vec<uint8_t, 4 * lanes<V>> requantized_bytes_(V first, V last, V zero, P a, P b, P c, P d) {
+  ints<V> apart{}, w = rounded_twice(a, zero, apart), x = rounded_twice(b, zero, apart),
+                   y = rounded_twice(c, zero, apart), z = rounded_twice(d, zero, apart);
+  if (__builtin_expect(any(apart), 0)) {
+    w = rounded_slowly(a, first, last, zero), x = rounded_slowly(b, first, last, zero);
+    y = rounded_slowly(c, first, last, zero), z = rounded_slowly(d, first, last, zero);
+  }
+  return bytes_of_four<V>(w, x, y, z, first + zero, last + zero);
+}
+template <class V, class P>
+INLINE vec<uint8_t, 2 * lanes<V>> requantized_bytes_(V first, V last, V zero, P a, P b) {
+  ints<V> apart{}, x = rounded_twice(a, zero, apart), y = rounded_twice(b, zero, apart);
+  if (__builtin_expect(any(apart), 0))
+    x = rounded_slowly(a, first, last, zero), y = rounded_slowly(b, first, last, zero);
+  return low(bytes_of_four<V>(x, y, x, y, first + zero, last + zero));
+}
+template <class V, class P>
+INLINE vec<uint8_t, lanes<V>> requantized_bytes_(V first, V last, V zero, P a) {
+  ints<V> apart{}, y = rounded_twice(a, zero, apart);
+  if (__builtin_expect(any(apart), 0)) y = rounded_slowly(a, first, last, zero);
+  const auto least = convert<ints<V>>(first + zero), most = convert<ints<V>>(last + zero);
+  return convert<vec<uint8_t, lanes<V>>>(vmin(vmax(y, least), most));
+}
+#else
+template <class V, class P>
+INLINE vec<uint8_t, lanes<V>> requantized_bytes_(V first, V last, V zero, P a) {
+  return convert<vec<uint8_t, lanes<V>>>(convert<ints<V>>(rounded_exactly(a, first, last, zero)));
+}
+template <class V, class P> INLINE auto requantized_bytes_(V first, V last, V zero, P a, P b) {
+  return join(requantized_bytes_(first, last, zero, a), requantized_bytes_(first, last, zero, b));
+}
+template <class V, class P>
+INLINE auto requantized_bytes_(V first, V last, V zero, P a, P b, P c, P d) {
+  return join(requantized_bytes_(first, last, zero, a, b),
+              requantized_bytes_(first, last, zero, c, d));
+}
+#endif
+
 //@ section trunc
 //@ needs rounding
 // x rounded towards zero, exact.

@@ -202,6 +202,8 @@ typedef int16_t i16x4 __attribute__((vector_size(8)));
 typedef int16_t i16x8 __attribute__((vector_size(16)));
 //@ section i16x16
 typedef int16_t i16x16 __attribute__((vector_size(32)));
+//@ section i16x32
+typedef int16_t i16x32 __attribute__((vector_size(64)));
 //@ section u16x2
 typedef uint16_t u16x2 __attribute__((vector_size(4)));
 //@ section u16x4
@@ -707,6 +709,25 @@ template <class V, class X> INLINE V dot_of_fours(V acc, X x, bytes_of<V> w) {
 }
 template <class V, class X> INLINE V dot_(V acc, X x, bytes_of<V> w) {
   return dot_of_fours(acc, bits_as<vec<elem<X>, 4 * lanes<V>>>(splat<V>(bits_as<int32_t>(x))), w);
+}
+
+//@ section pair_dot
+//@ needs pairs
+// acc plus, in each lane, the sum of two products: of x[k] with the lane's w[2 lane + k]. Sums wrap.
+template <class V> INLINE V pair_dot_(V acc, vec<int16_t, 2> x, shorts_of<V> w) {
+  const auto two = bits_as<shorts_of<V>>(splat<V>(bits_as<int32_t>(x)));
+#if defined(__AVX512VNNI__)
+  if constexpr (sizeof(V) == 64) {
+    asm("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(two), "v"(w));
+    return acc;
+  }
+#elif defined(__AVXVNNI__)
+  if constexpr (sizeof(V) == 32) {
+    asm("%{vex%} vpdpwssd %2, %1, %0" : "+x"(acc) : "x"(two), "x"(w));
+    return acc;
+  }
+#endif
+  return bits_as<V>(bits_as<uints<V>>(acc) + bits_as<uints<V>>(pairs<V>(two, w)));
 }
 
 //@ section dot_each

@@ -142,6 +142,58 @@ template <int E, int N, bool BLOCKS = false, class U, class W, class G, class RE
   }
 }
 
+//@ section winograd_pairs
+//@ needs load_partial store convert own_lanes
+// G times a column w of a 3x3 window for F(4x4, 3x3), the rows of G as integers: 4, -6, -6, 24, 24 and
+// 1 times what they are.
+template <class V> INLINE void times_integers(const V (&w)[3], V (&to)[6]) {
+  const V even = w[0] + w[2], far = w[0] + w[2] * 4, odd = w[1] * 2;
+  to[0] = w[0];
+  to[1] = -even - w[1];
+  to[2] = w[1] - even;
+  to[3] = far + odd;
+  to[4] = far - odd;
+  to[5] = w[2];
+}
+// The same weights, of integers: w is [3, 3, inputs, outputs]; u lies in blocks of `columns` outputs
+// with room for `room`, a multiple of N, and pairs of inputs in them: [6, 6, outputs / columns,
+// inputs / 2, room, 2]. There is an even number of inputs.
+template <int N>
+[[gnu::noinline]] void winograd_pairs(int16_t* u, const int8_t* w, size_t inputs, size_t outputs,
+                                      size_t columns, size_t room) {
+  typedef vec<int32_t, N> V;
+  const size_t matrix = (outputs + columns - 1) / columns * inputs * room, pair = inputs * outputs;
+  for (size_t first = 0; first < outputs; first += columns) {
+    const size_t here = outputs - first < columns ? outputs - first : columns;
+    for (size_t c = 0; c < inputs; c += 2) {
+      for (size_t o = 0; o < room; o += N, u += 2 * N) {
+        const ptrdiff_t n = o < here ? static_cast<ptrdiff_t>(here - o) : 0;
+        V rows[2][6][6];  // of the two inputs
+        for (size_t k = 0; k < 2; ++k) {
+          const int8_t* const from = w + (c + k) * outputs + first + o;
+          V half[3][6];
+          for (size_t x = 0; x < 3; ++x) {
+            V column[3];
+            for (size_t y = 0; y < 3; ++y)
+              column[y] = n == 0
+                  ? V{}
+                  : convert<V>(load_partial<vec<int8_t, N>>(from + (y * 3 + x) * pair, n));
+            times_integers(column, half[x]);
+          }
+          for (size_t i = 0; i < 6; ++i) {
+            const V row[3] = {half[0][i], half[1][i], half[2][i]};
+            times_integers(row, rows[k][i]);
+          }
+        }
+        for (size_t i = 0; i < 6; ++i)
+          for (size_t j = 0; j < 6; ++j)
+            store(u + (i * 6 + j) * matrix,
+                  bits_as<vec<int16_t, 2 * N>>((rows[0][i][j] & 0xffff) | (rows[1][i][j] << 16)));
+      }
+    }
+  }
+}
+
 //@ section summed_weights
 //@ needs load store own_lanes
 // Writes n sums of `parts`, each times its sign, n a multiple of N.

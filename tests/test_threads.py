@@ -126,6 +126,40 @@ def test_kernels_of_every_rule_are_shared(busy: Path) -> None:
     assert "--threads 4" in text.split("#ifndef")[0]
 
 
+@pytest.mark.parametrize("threads", [2, 4])
+def test_weights_of_a_single_row_are_shared(tmp_path: Path, threads: int) -> None:
+    """One row by 784 x 128 has few products, but its weights take long to come from L2; each thread reads its part."""
+    node = helper.make_node
+    graph = nets.model(
+        [node("MatMul", ["x", "w0"], ["a"]), node("Relu", ["a"], ["b"]), node("MatMul", ["b", "w1"], ["y"])],
+        {"x": (1, 784)}, {"y": (1, 64)}, nets._random(3, w0=(784, 128), w1=(128, 64)),
+    )  # fmt: skip
+    onnx.save(graph, tmp_path / "dense.onnx")
+    options = Options(target="source", threads=threads, target_options={"machine": "avx512"})
+    bundle = build(tmp_path / "dense.onnx", tmp_path / "dense", options)
+    text = (bundle / "dense.cc").read_text()
+    assert text.count(f"share_trips(p, 0, {threads})") == 1 and text.count("share_trips(p, 1, ") == 0
+    assert read_kernels(bundle)[0]["schedule"] == f"register tile 1 x {128 // threads}"
+
+
+def test_an_lstm_of_one_sample_shares_its_weights(tmp_path: Path) -> None:
+    """In each step the product of one state with 640 kB of weights is shared."""
+    graph = nets.model(
+        [helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=200)],
+        {"x": (4, 1, 200)}, {"y": (4, 1, 1, 200)}, nets._random(4, w=(1, 800, 200), r=(1, 800, 200)),
+    )  # fmt: skip
+    onnx.save(graph, tmp_path / "lstm.onnx")
+    bundle = build(tmp_path / "lstm.onnx", tmp_path / "lstm", Options(threads=2))
+    lines = (bundle / "lstm.cc").read_text().splitlines()
+    assert any("share_trips(p, " in line and line.strip().endswith(", t);") for line in lines)
+    one = Library(bundle)
+    want = one.outputs(1)
+    for count in (1, 2):
+        one("set_threads", one.handle, count)
+        assert same(one.outputs(1), want)
+    one("destroy", one.handle)
+
+
 def test_any_number_of_threads_computes_the_same(library: Library) -> None:
     """Bit for bit; the number is capped at what the file was made for."""
     library("set_threads", library.handle, 1)

@@ -34,6 +34,7 @@ class Machine:
     `dot_each`: it is also what sums the window of a convolution of each channel by itself fastest.
     `byte_lanes`: sums of 8-bit integers are vectors of up to so many lanes, which several registers hold, so that what
     they are rounded to fills a register; by default of `lanes`.
+    `narrows_together`: vectors of integers that lie side by side become bytes together (`loops/bytes_together.py`).
     `look_up` is how many other instructions on vectors take as long as finding each lane in a table of 256 bytes, where
     that is ever worth it.
     `looks_up_16`: one instruction finds each lane in a table of 16 floats that a register holds. So it makes floats of
@@ -68,6 +69,7 @@ class Machine:
     dot: str = ""
     dot_each: bool = False
     byte_lanes: int = 0
+    narrows_together: bool = False
     look_up: float = inf
     looks_up_16: bool = False
     l1: int = 32 << 10
@@ -138,11 +140,12 @@ SSE4 = Machine(
 )  # fmt: skip
 AVX2 = Machine(
     "avx2", lanes=8, registers=16, exposed=0.2, l2=512 << 10, l3=8 << 20,
-    dot="pairs", flags=("-march=x86-64-v3",), condition=_X86_64, instructions=_V3,
+    dot="pairs", narrows_together=True, flags=("-march=x86-64-v3",), condition=_X86_64, instructions=_V3,
 )  # fmt: skip
 AVX512 = Machine(
     "avx512", lanes=16, registers=32, broadcast_operand=True, l1=48 << 10, l2=1 << 20, l3=16 << 20,
-    dot="pairs", look_up=9, looks_up_16=True, flags=("-march=x86-64-v4",), condition=_X86_64, instructions=_V4,
+    dot="pairs", narrows_together=True, look_up=9, looks_up_16=True,
+    flags=("-march=x86-64-v4",), condition=_X86_64, instructions=_V4,
 )  # fmt: skip
 
 AVX512VNNI = replace(

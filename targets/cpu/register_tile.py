@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import gcd, prod
 from typing import Any
 
@@ -19,7 +20,7 @@ from dlpack.loops.prefetch import PREFETCH
 from dlpack.targets.cpu.blocks import Access, Axis, BlockInfo
 from dlpack.targets.cpu.machine import Machine, narrower
 from dlpack.targets.cpu.prefetch import next_block_pays, prefetch_next_block
-from dlpack.targets.cpu.state import State, points
+from dlpack.targets.cpu.state import PARALLEL_CYCLES, State, itemsize, points
 from dlpack.targets.cpu.tiles import (
     LONG_RUN,
     TALLEST_BY_LANE,
@@ -124,7 +125,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
     opened = state.spec.may_be_less(height)  # then no tile is cut
     stays = not found.depthwise or rows is None or all(_window_stays(r, rows, info, machine) for r in found.reads)
     short = machine.by_lane and rows is not None and all(_tile_stays(r, rows, info, machine) for r in found.reads)
-    blocks = _blocks(state, found, height)
+    blocks = _blocks(state, found, height) or _shared_blocks(state, found)
     tallest = _rows_that_stay(found, rows, machine)
     if found.grouped:
         tile = grouped_tile(height, found.group, machine)
@@ -198,6 +199,25 @@ def _blocks(state: State, found: _Reduction, height: int) -> dict[int, int]:
     blocks = {part: width for width in packed for part in range(lanes, width, lanes) if width % part == 0}
     blocks |= {side: width for width in packed for side in range(2 * width, widest + 1, width)}
     return blocks | {width: width for width in packed}
+
+
+def _shared_blocks(state: State, found: _Reduction) -> dict[int, int]:
+    """The columns of a tile by which threads share a single row's product about as evenly as can be, each also as those
+    of a block; none for others, which take any."""
+    lanes, threads, wide = state.machine.lanes, state.machine.threads, found.group
+    single = found.broadcast and lanes > 1 and wide == points(found.info)
+    if threads == 1 or not single or state.cycles() < PARALLEL_CYCLES:
+        return {}
+    total = -(-wide // lanes)
+    largest = {width: _largest_share(total, width, threads) for width in range(1, 9)}
+    return {lanes * n: lanes * n for n, share in largest.items() if share <= 1.1 * min(largest.values())}
+
+
+def _largest_share(total: int, width: int, threads: int) -> int:
+    """The most of `total` vectors that a thread has, where it takes whole tiles of `width`."""
+    trips = -(-total // width)
+    ends = [min(total, trips * k // threads * width) for k in range(threads + 1)]
+    return max(b - a for a, b in pairwise(ends))
 
 
 TALL = 64
@@ -283,7 +303,7 @@ def _next_block(state: State, found: _Reduction, plan: _Plan, nest: _Nest) -> bo
     if not plain or not found.broadcast or plan.block != plan.tile.columns or state.spec.open or state.spec.tags:
         return False
     weights = found.packed[0]
-    size = weights.size * _itemsize(dtype_of(weights.buffer))
+    size = weights.size * itemsize(weights.buffer)
     tiles = prod(int(state.sch.get(loop).extent) for loop in nest.inside)
     return dtype_of(weights.buffer) in ("float32", HALF) and next_block_pays(state.machine, size, tiles)
 
@@ -296,11 +316,7 @@ def _side_by_side(state: State, loop: Any) -> None:
 def _streams(state: State, reads: Sequence[Access]) -> bool:
     """Whether packed weights are larger than most of L2, so that they come from beyond it: those of a loop stay there,
     and to ask for them takes time."""
-    return max(r.size * _itemsize(dtype_of(r.buffer)) for r in reads) > state.machine.l2 * 3 // 4
-
-
-def _itemsize(dtype: str) -> int:
-    return 1 if dtype.endswith("int8") else 2 if dtype == HALF else 4
+    return max(r.size * itemsize(r.buffer) for r in reads) > state.machine.l2 * 3 // 4
 
 
 def _tiles_beside(found: _Reduction, rows: Axis | None, tile: Tile) -> int:

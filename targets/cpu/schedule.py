@@ -22,7 +22,7 @@ from dlpack.targets.cpu.register_tile import held_lines, register_tile
 from dlpack.targets.cpu.state import State, points
 from dlpack.targets.cpu.strassen import strassen_pays
 from dlpack.targets.cpu.tiles import LINE
-from dlpack.targets.cpu.winograd import choose_winograd, winograd
+from dlpack.targets.cpu.winograd import choose_integers, choose_winograd, winograd
 
 PARALLEL_RUN = 4096
 """Elements that a thread takes at a time where there is but one loop."""
@@ -49,6 +49,8 @@ class CpuBackend:
         return schedule(spec, self.machine)
 
     def winograd_tile(self, layer: Layer) -> int:
+        if layer.integers:
+            return choose_integers(self.machine, layer)
         machine = in_halves(self.machine) if layer.halves else self.machine
         sizes = (layer.batch, layer.inputs, layer.outputs, layer.height, layer.width)
         return choose_winograd(machine, *sizes, layer.window, layer.tile)

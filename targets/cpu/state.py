@@ -7,9 +7,11 @@ from math import prod
 from typing import Any
 
 from dlpack.kernels.spec import WIDENED, KernelSpec, Scheduled
-from dlpack.loops.expressions import Operand
+from dlpack.loops.bytes_together import bytes_together
+from dlpack.loops.expressions import Operand, dtype_of
 from dlpack.loops.factors import factor_out
 from dlpack.loops.half_sums import in_parts
+from dlpack.loops.ir import HALF
 from dlpack.loops.lanes import by_lane
 from dlpack.loops.layout import Block, Layout, dense
 from dlpack.loops.lower import PARALLEL, lower_kernel
@@ -20,9 +22,9 @@ from dlpack.loops.sized import sized
 from dlpack.loops.slopes import larger_part
 from dlpack.loops.sums import start_from_addend
 from dlpack.loops.tir import Schedule, loop_names, lower, new_schedule
-from dlpack.targets.cpu.blocks import BlockInfo, examine
+from dlpack.targets.cpu.blocks import Access, BlockInfo, examine
 from dlpack.targets.cpu.machine import Machine, in_halves
-from dlpack.targets.cpu.tiles import are_far, room
+from dlpack.targets.cpu.tiles import are_far, bytes_per_cycle, room
 
 PARALLEL_CYCLES = 6000
 """Kernels that take fewer are not worth a second thread: to wake and to wait for it takes one or two microseconds."""
@@ -89,10 +91,14 @@ class State:
             self.sch.annotate(best[0], PARALLEL, 1)
 
     def cycles(self) -> float:
-        """Estimated: a vector operation per reduced element, four per element of another stage."""
+        """Estimated: a vector operation per reduced element, four per element of another stage; at least as long as
+        the weights of sums take to come from the cache that holds them, which is most of a product of one row."""
         infos = [self.info(b) for b in self.blocks()]
         each = self.machine.lanes * self.machine.fma_ports
-        return sum(points(i) * (i.extent_of_reduction if i.reduces else 4) / each for i in infos)
+        operations = sum(points(i) * (i.extent_of_reduction if i.reduces else 4) / each for i in infos)
+        reads = (r for i in infos if i.reduces for r in i.reads if self.is_constant(r.buffer) and _reads_all(r))
+        weights = sum({r.buffer: r.size * itemsize(r.buffer) for r in reads}.values())
+        return max(operations, weights / bytes_per_cycle(self.machine, weights))
 
     def finish(self, description: str) -> Scheduled:
         operands = [
@@ -109,6 +115,8 @@ class State:
             registers = room(self.machine) if self.machine.pairs else 0
             kernel = start_from_addend(kernel, constants)
             kernel = by_lane(kernel, self.machine.lanes, registers, tuple(self.spec.open))
+        if self.machine.narrows_together:
+            kernel = bytes_together(start_from_addend(kernel, constants, ("int32",)))
         if self.machine.dot == "smmla":
             kernel = pairs_of_rows(kernel)
         if self.spec.open:
@@ -121,6 +129,18 @@ class State:
             weights = (prod(map(int, self.spec.tensors[i].shape)) for i in self.spec.constant)
             kernel = with_rests(kernel, any(are_far(n, self.machine) for n in weights))
         return Scheduled(kernel, self.packed, description)
+
+
+def _reads_all(access: Access) -> bool:
+    """Whether axes go along all dimensions, none of which is at a place that is data."""
+    shape = [int(d) for d in access.buffer.shape]
+    return {d for d, n in enumerate(shape) if n > 1} <= set(access.dimension_of.values())
+
+
+def itemsize(buffer: Any) -> int:
+    """Bytes of an element."""
+    dtype = dtype_of(buffer)
+    return 1 if dtype.endswith("int8") else 2 if dtype == HALF else 4
 
 
 def points(info: BlockInfo) -> int:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from dlpack.kernels.backend import Layer
 from dlpack.kernels.spec import Scheduled
+from dlpack.loops.dots import DOT
 from dlpack.loops.guards import WHOLE
 from dlpack.loops.layout import Block, Layout
 from dlpack.loops.numbered import TILES, TOGETHER, as_numbered
@@ -47,14 +49,16 @@ def winograd(state: State) -> Scheduled | None:
         widths = [n for n in range(machine.lanes, part + 1, machine.lanes) if part % n == 0]
     there = rows * columns / tiles
     state.machine = machine = for_runs(machine, depth, int(points(info) * there) * depth)
+    pairs = info.dtype == "int32"
     if numbers:
         count, tile = _open_band(edge, layer, machine, widths)
         told = f"{count}"
     else:
-        tile, _ = best_tile(band[0] * band[1], part, depth, machine, True, True, _heights(machine), widths)
+        one, steps = (for_pairs(machine), depth // 2) if pairs else (machine, depth)
+        tile, _ = best_tile(band[0] * band[1], part, steps, one, True, True, _heights(machine), widths)
         told = f"{band[0]} x {band[1]}"
     part = -(-part // tile.columns) * tile.columns
-    _pack(state, info, tile.columns)
+    _pack(state, info, tile.columns, 2 if pairs else 1)
 
     local = sch.cache_write(m, 0, "local")
     if numbers:
@@ -69,7 +73,7 @@ def winograd(state: State) -> Scheduled | None:
     weights = edge * edge * machine.itemsize * depth * outputs
     trips = -(-(count if numbers else band[0] * band[1]) // tile.rows)
     trips = trips if next_block_pays(machine, weights, trips) else 0
-    _products(state, m, local, at, tile, numbering, trips)
+    _products(state, m, local, at, tile, numbering, trips, pairs)
     _tiles_in(state, v, half_in, at, numbering)
     state.share(shared, there)
     return state.finish(
@@ -111,9 +115,17 @@ def _bands_of_rows(
     return at, [ob] if int(sch.get(ob).extent) > 1 else [n, yb, at], whole, (oo, yi, xi, oi)
 
 
-def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, numbering: Sequence[int], trips: int) -> None:
+def for_pairs(machine: Machine) -> Machine:
+    """The machine as the cost model of tiles shall see products of two integers of 16 bits: a register holds two inputs
+    for all lanes and, where a product is added by itself, another one that."""
+    return replace(machine, broadcast_operand=False, registers=machine.registers - (machine.dot == "pairs"))
+
+
+def _products(
+    state: State, m: Any, local: Any, band: Any, tile: Tile, numbering: Sequence[int], trips: int, pairs: bool
+) -> None:
     """The products of a band. `numbering`: of tiles whose number only a run knows. `trips`: by so many register tiles
-    the next block of weights is prefetched, 0 if it is not."""
+    the next block of weights is prefetched, 0 if it is not. `pairs`: of integers, two at a time."""
     sch = state.sch
     sch.compute_at(local, band, preserve_unit_loops=True)
     i, j, b, t, k = list(sch.get_loops(local))[-5:]
@@ -126,11 +138,16 @@ def _products(state: State, m: Any, local: Any, band: Any, tile: Tile, numbering
     sch.vectorize(ki)
     sch.compute_at(m, to, preserve_unit_loops=True)
     mt, mk, mc = list(sch.get_loops(m))[-3:]
-    sch.reorder(mc, mt, mk)
+    if pairs:
+        mc, two = sch.split(mc, [None, 2])
+        sch.reorder(mc, mt, mk, two)
+        sch.annotate(two, DOT, 1)
+    else:
+        sch.reorder(mc, mt, mk)
     sch.unroll(mt)
     sch.vectorize(mk)
     if trips:
-        prefetch_next_block(state, [mc], [to], tile.columns, [trips])
+        prefetch_next_block(state, [mc], [to], tile.columns * (2 if pairs else 1), [trips])
     sch.decompose_reduction(m, mc)
 
 
@@ -191,15 +208,18 @@ def _tile_in_registers(state: State, half: Any, at: Any, i: Any, j: Any, vector:
     sch.vectorize(vector)
 
 
-def _pack(state: State, info: BlockInfo, columns: int) -> None:
-    """The transformed weights [E, E, C, O] in blocks of `columns` outputs: [E, E, O / columns, C, columns]."""
+def _pack(state: State, info: BlockInfo, columns: int, steps: int) -> None:
+    """The transformed weights [E, E, C, O] in blocks of `columns` outputs and of `steps` inputs, one or two:
+    [E, E, O / columns, C / steps, columns, steps]."""
     read = next(r for r in info.reads if state.is_constant(r.buffer))
     index = state.param_index[read.buffer]
     edge, _, inputs, outputs = (int(d) for d in read.buffer.shape)
     room = -(-columns // state.machine.lanes) * state.machine.lanes
     block = inputs * room
     matrix = -(-outputs // columns) * block
-    state.packed[index] = Layout((edge * matrix, matrix, room, block), 0, ((3, Block(columns, 1, room)),))
+    blocks = ((2, Block(steps, 1, steps)),) if steps > 1 else ()
+    strides = (edge * matrix, matrix, steps * room, block)
+    state.packed[index] = Layout(strides, 0, (*blocks, (3, Block(columns, steps, room))))
     state.padded.add(index)
 
 
@@ -309,3 +329,34 @@ def choose_winograd(
     halves = (m for m in IN_HALVES if window == 3)
     best = min(exact if machine.itemsize == 4 else halves, key=cycles, default=0)
     return best if best and cycles(best) < (WORTH_A_KERNEL if only else 0.9) * direct else 0
+
+
+def choose_integers(machine: Machine, layer: Layer) -> int:
+    """4 where F(4x4, 3x3) of integers takes fewer cycles by estimate than dot products of 8 bits, else 0.
+
+    It takes two products of 16 bits at a time, not four of 8, and a fourth of them.
+    """
+    if not machine.narrows_together or layer.tile not in (0, 4):
+        return 0
+    inputs, outputs, size, edge = layer.inputs, layer.outputs, 4, 6
+    grid = rows, columns, _, _ = -(-layer.height // size), -(-layer.width // size), inputs, outputs
+    vectors_in, vectors_out = -(-inputs // machine.lanes), -(-outputs // machine.lanes)
+    four, two = OF_BYTES[machine.dot]
+    direct = layer.height * layer.width * 9 * -(-inputs // 4) * vectors_out * four
+    products = edge * edge * rows * columns * -(-inputs // 2) * vectors_out * two
+    into, out = TRANSFORM[size, edge]
+    transforms = rows * columns * (vectors_in * into + vectors_out * out)
+    band, _ = _bands(size, edge, grid, replace(machine, threads=1))
+    bands = -(-rows // band[0]) * -(-columns // band[1])
+    tensors = _traffic(machine, edge, grid, band)[0] * 3 / 4  # of 16 bits on the way in, of 32 on the way out
+    read = bands * _time_to_read(machine, 2 * edge * edge * inputs * outputs)
+    direct += _time_to_read(machine, 9 * inputs * outputs)
+    return 4 if products + transforms + tensors + read < 0.9 * direct else 0
+
+
+def _time_to_read(machine: Machine, size: int) -> float:
+    return size / bytes_per_cycle(machine, size)
+
+
+OF_BYTES = {"vnni": (1.0, 1.0), "pairs": (3.0, 1.0)}
+"""By the machine's dot product: cycles of four products of 8 bits in each lane, and of two of 16."""

@@ -155,7 +155,7 @@ def _seconds(gpu: Gpu, edge: int, size: int, tiles: int, channels: int) -> float
 def choose_winograd(gpu: Gpu, layer: Layer) -> int:
     """The m for which F(m x m, 3x3) takes the least time by the model, all three launches; 0 where none is faster than
     the direct convolution, on GPUs whose weights are those of the file, and where outputs fill no vectors."""
-    if not gpu.prepares or layer.outputs % V or layer.inputs < V or layer.window != 3:
+    if layer.integers or not gpu.prepares or layer.outputs % V or layer.inputs < V or layer.window != 3:
         return 0
     pixels = layer.batch * layer.height * layer.width
     _, direct = choose_tile(gpu, 1, pixels, layer.outputs, 9 * layer.inputs)

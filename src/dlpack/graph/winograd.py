@@ -26,6 +26,7 @@ class Layer:
 
     `weights` is its weights' name in the graph. `halves`: it computes in float16. `groups`: it is one of so many, each
     with channels of its own. `tile`: the m that it has if it is Winograd's, where that is known; 0 where it is not.
+    `integers`: it multiplies integers of 8 bits, which Winograd's do as ones of 16.
     """
 
     batch: int
@@ -38,6 +39,7 @@ class Layer:
     window: int = 3
     groups: int = 1
     tile: int = 0
+    integers: bool = False
 
 
 MOST_GROUPS = 8
@@ -76,13 +78,27 @@ def _layer(node: Node, graph: Graph) -> Layer | None:
     if node.op != "Convolution" or node.inputs[1] not in graph.constants:
         return None
     out, w = graph.types[node.outputs[0]], graph.types[node.inputs[1]]
+    if len(out.shape) != 4:
+        return None
     groups, most = node.attrs["group"], 1 if graph.opens else MOST_GROUPS
     plain = node.attrs["strides"] == (1, 1) and node.attrs["dilations"] == (1, 1) and groups <= most
     types = {graph.types[v].dtype for v in (*node.inputs, node.outputs[0])}
-    if not plain or w.shape[2:] not in ((3, 3), (5, 5)) or types not in ({"float32"}, {HALF}):
-        return None
     (n, outputs, height, width), halves = out.shape, types == {HALF}
-    return Layer(n, w.shape[1], outputs // groups, height, width, node.inputs[1], halves, w.shape[2], groups)
+    layer = Layer(n, w.shape[1], outputs // groups, height, width, node.inputs[1], halves, w.shape[2], groups)
+    if not plain or w.shape[2:] not in ((3, 3), (5, 5)) or types not in ({"float32"}, {HALF}):
+        return replace(layer, integers=True) if plain and _has_integers(node, graph, layer) else None
+    return layer
+
+
+def _has_integers(node: Node, graph: Graph, layer: Layer) -> bool:
+    """Whether it multiplies unsigned integers of 8 bits by signed ones, and its sums stay right where 64 times them
+    wraps at 32 bits."""
+    kinds = [graph.types[v].dtype for v in (*node.inputs, node.outputs[0])]
+    if kinds != ["uint8", "int8", "int32"] or layer.window != 3 or layer.groups > 1 or graph.opens:
+        return False
+    weights = graph.constants[node.inputs[1]].astype(np.int64)
+    sums = [255 * np.maximum(sign * weights, 0).sum(axis=(1, 2, 3)).max() for sign in (1, -1)]
+    return layer.inputs % 2 == 0 and max(sums) < 1 << 25
 
 
 def _replace(node: Node, layer: Layer, tile: int, producers: dict[str, Node], b: Builder) -> dict[str, str]:
@@ -113,27 +129,29 @@ def _widened(node: Node, layer: Layer, tile: int, producers: dict[str, Node], b:
         wide = [n, c, layer.height + tile + beyond - 1, layer.width + tile + beyond - 1]
     extra = [w - s for w, s in zip(wide, b.type_of(x).shape, strict=True)]
     if any(extra):
-        low = (0,) * 4
+        low, fill = (0,) * 4, 0.0
         pad = producers.get(x)
-        if pad is not None and pad.op == "Pad" and pad.domain == "dlpack" and pad.attrs["fill"] == 0.0:
-            x, low = pad.inputs[0], pad.attrs["low"]
+        pads = pad is not None and pad.op == "Pad" and pad.domain == "dlpack"
+        if pad is not None and pads and (pad.attrs["fill"] == 0.0 or layer.integers):  # what is beyond is not stored
+            x, low, fill = pad.inputs[0], pad.attrs["low"], pad.attrs["fill"]
             extra = [e + h for e, h in zip(extra, pad.attrs["high"], strict=True)]
-        x = b.add_internal("Pad", [x], wide, low=low, high=tuple(extra), fill=0.0, at_least_zero=False)
+        x = b.add_internal("Pad", [x], wide, low=low, high=tuple(extra), fill=fill, at_least_zero=False)
     return x
 
 
 def _convolution(x: str, layer: Layer, tile: int, b: Builder, output: str | None = None) -> tuple[str, str]:
     """The names of what is computed and of the transformed weights."""
     n, c, o = layer.batch, layer.inputs, layer.outputs
-    number = np.float16(np.nan) if layer.halves else np.float32(np.nan)
+    number = np.int16(0) if layer.integers else np.float16(np.nan) if layer.halves else np.float32(np.nan)
     edge = tile + layer.window - 1
     u = b.constant(np.broadcast_to(number, (edge, edge, c, o)), "winograd")
-    b.types[u] = replace(b.types[u], dtype=HALF if layer.halves else "float32")
+    b.types[u] = replace(b.types[u], dtype="int16" if layer.integers else HALF if layer.halves else "float32")
     y = b.add_internal(
         "WinogradConvolution",
         [x, u],
         [n, o, layer.height, layer.width],
         output=output,
+        dtype="int32" if layer.integers else None,
         height=layer.height,
         width=layer.width,
         window=layer.window,

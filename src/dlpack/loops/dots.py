@@ -1,5 +1,5 @@
-"""Dot products of 8-bit integers, four or 16: the innermost loop of a product, over channels that are neighbours in
-memory.
+"""Dot products of 8-bit integers, four or 16, or of two of 16 bits: the innermost loop of a product, over channels that
+are neighbours in memory.
 
 In a vector loop over outputs, ``acc += x[k] * w[k]`` for four k is one operation: ``dot_(acc, four of x, four of w for
 each lane)`` (runtime_c/vectors.h). Outside of one it is the same for a single sum. Where x moves with the lane too, as
@@ -20,6 +20,9 @@ DOT = "dlpack.dot"
 UNSIGNED_DOT, NIBBLE_DOT = "unsigned_dot_", "nibble_dot_"
 """The same operation with weights that are unsigned, or from 0 to 15, and signed numbers beside them."""
 
+PAIR_DOT = "pair_dot_"
+"""That of two integers of 16 bits."""
+
 
 def dot(lowering: ExpressionLowering, loop: Any) -> Block:
     """The statement for a loop so annotated. Where a guard cuts the loop, only those of x are read that are inside.
@@ -37,8 +40,8 @@ def dot(lowering: ExpressionLowering, loop: Any) -> Block:
         if steps <= 0:
             return ()
         index = lowering.address(lowering.buffers[body.buffer], body.indices)
-        factors = [_factor(lowering, e) for e in _loads(body.value) if dtype_of(e) in ("int8", "uint8")]
-        x, w = sorted(factors, key=lambda f: lowering.operands[f[0]].padded)
+        factors = [_factor(lowering, e) for e in _loads(body.value) if dtype_of(e) in ("int8", "uint8", "int16")]
+        x, w = sorted(factors, key=lambda f: f[0] in lowering.operands and lowering.operands[f[0]].padded)
         along = [(f[1].coefficient(step), f[1].coefficient(lane) if lane else 0) for f in (x, w)]
         apart = along[0][0]
         each = lane is not None and apart is not None and along[0][1] == 1
@@ -47,6 +50,8 @@ def dot(lowering: ExpressionLowering, loop: Any) -> Block:
         if lane and (index.coefficient(lane) != 1 or (each and valid < 1)):
             raise NotVectorisable
         if w[2] != "int8" and (each or not lane):
+            raise NotVectorisable
+        if w[2] == "int16" and (x[2], four) != ("int16", 2):
             raise NotVectorisable
     finally:
         lowering.names.discard(step)
@@ -62,7 +67,7 @@ def dot(lowering: ExpressionLowering, loop: Any) -> Block:
         pixels += [splat(Const(x[2], 1, 0), width)] * (four - steps)
         return (Store(name, index, Op("int32", width, "dot_each_", (old, *pixels, weights)), width),)
     inputs = Load(x[2], four, x[0], x[1] - Linear.var(step), steps)
-    op = "dot_" if w[2] == "int8" else UNSIGNED_DOT
+    op = {"int8": "dot_", "uint8": UNSIGNED_DOT, "int16": PAIR_DOT}[w[2]]
     return (Store(name, index, Op("int32", width, op, (old, inputs, weights)), width),)
 
 

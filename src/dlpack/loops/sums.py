@@ -29,24 +29,27 @@ from dlpack.loops.ir import (
     walk_expr,
 )
 
+FLOATS = ("float32", HALF)
 
-def start_from_addend(kernel: Kernel, constants: Collection[str]) -> Kernel:
+
+def start_from_addend(kernel: Kernel, constants: Collection[str], dtypes: Collection[str] = FLOATS) -> Kernel:
     """The kernel with every sum of products that a constant is added to started from that.
 
-    `constants` are the names of the parameters that nothing writes while the kernel runs.
+    `constants` are the names of the parameters that nothing writes while the kernel runs, `dtypes` the sums' types.
     """
-    return replace(kernel, body=_block(kernel.body, constants))
+    return replace(kernel, body=_block(kernel.body, constants, dtypes))
 
 
-def _block(stmts: tuple[Stmt, ...], constants: Collection[str]) -> tuple[Stmt, ...]:
+def _block(stmts: tuple[Stmt, ...], constants: Collection[str], dtypes: Collection[str]) -> tuple[Stmt, ...]:
     out: list[Stmt] = []
     for s in stmts:
         if isinstance(s, For | While | Scope):
-            s = replace(s, body=_block(s.body, constants))
+            s = replace(s, body=_block(s.body, constants, dtypes))
         elif isinstance(s, If):
-            s = replace(s, then=_block(s.then, constants), otherwise=_block(s.otherwise, constants))
+            then, otherwise = (_block(b, constants, dtypes) for b in (s.then, s.otherwise))
+            s = replace(s, then=then, otherwise=otherwise)
         out.append(s)
-    zeros = {s.name for s in out if isinstance(s, Declare) and _is_zero(s.value)}
+    zeros = {s.name for s in out if isinstance(s, Declare) and s.dtype in dtypes and _is_zero(s.value)}
     results = list(expressions(s for s in out if _is_result(s)))
     reads = Counter(e.name for e in results if isinstance(e, Ref))
     addends = {
@@ -80,14 +83,13 @@ def _is_result(s: Stmt) -> bool:
 
 
 def _is_zero(e: Expr | None) -> bool:
-    """Whether it is a vector of zeros of float32 or float16."""
-    zero = isinstance(e, Op) and e.op == "splat" and e.dtype in ("float32", HALF)
-    return zero and isinstance(e, Op) and e.args == (Const(e.dtype, 1, 0.0),)
+    """Whether it is a vector of zeros."""
+    return isinstance(e, Op) and e.op == "splat" and e.args == (Const(e.dtype, 1, 0),)
 
 
 def _addend(e: Expr, constants: Collection[str]) -> list[tuple[str, Load]]:
     """Of ``name + constant`` the name and the constant; nothing of another expression."""
-    if isinstance(e, Op) and e.op == "+" and len(e.args) == 2:
+    if isinstance(e, Op) and e.op in ("+", "add_") and len(e.args) == 2:
         a, b = e.args
         if isinstance(a, Ref) and isinstance(b, Load) and b.buffer in constants and a.lanes == b.lanes == b.valid:
             return [(a.name, b)]
@@ -109,4 +111,6 @@ def _is_summed_in_loops(stmts: list[Stmt], name: str) -> bool:
 
 
 def _adds_to(e: Expr, name: str) -> bool:
-    return isinstance(e, Op) and e.op == "+" and any(isinstance(a, Ref) and a.name == name for a in e.args)
+    """Whether it is the sum so far plus something, or plus a dot product."""
+    sums = e.args if isinstance(e, Op) and e.op == "+" else e.args[:1] if isinstance(e, Op) and e.op == "dot_" else ()
+    return any(isinstance(a, Ref) and a.name == name for a in sums)

@@ -470,7 +470,7 @@ class Assembler:
     def _derived(self, name: str, packed: Layout) -> Address:
         """The place of Winograd weights, which a step of `prepare` computes."""
         edge, _, inputs, outputs = self.graph.types[name].shape
-        ((_, block),) = packed.blocks
+        block = dict(packed.blocks)[3]
         dtype = self.graph.types[name].dtype
         nbytes = edge * edge * -(-outputs // block.size) * inputs * block.room * TensorType(dtype, ()).itemsize
         weight = self.settled.weight(self.graph, name, packed)

@@ -235,7 +235,8 @@ class WinogradStep(Step):
     outputs]; the window is 3 or 5.
 
     They lie in blocks of `columns` outputs with room for `room`: [edge, edge, outputs / columns, inputs, room]. So do
-    those that they are made of, if these are in `blocks`: [outputs / columns, window, window, inputs, room].
+    those that they are made of, if these are in `blocks`: [outputs / columns, window, window, inputs, room]. Integers
+    lie in pairs of inputs: [edge, edge, outputs / columns, inputs / 2, room, 2].
     """
 
     source: Address
