@@ -105,7 +105,7 @@ def test_what_the_kernels_are(bundle: Path) -> None:
     assert "Winograd F(4x4, 3x3)" in floats and "f16" not in floats
     kernels = dict(re.findall(r"^void (k\d+_\w+)\((.*?)^}", halves, re.M | re.S))
     wide = {name.split("_", 1)[1] for name, body in kernels.items() if "f32x" in body}
-    assert wide == {"copy", "conv", "conv_add_sigmoid_mul", "global_sum_mul", "softmax"}  # conv: the long sum
+    assert wide == {"copy", "conv", "conv_add_times_sigmoid", "global_sum_mul", "softmax"}  # conv: the long sum
     assert all("madd_of_lane" in body for name, body in kernels.items() if re.search(r"_conv(_add)?$", name))
 
 

@@ -65,3 +65,30 @@ def test_rows_of_a_picture_with_a_border(tmp_path: Path) -> None:
     text = (tmp_path / "bundle" / "net.cc").read_text(encoding="utf-8")
     body = text.split("_reshape(const float* __restrict x, float* __restrict y) {")[1].split("\n}")[0]
     assert "store(y" in body  # whole vectors
+
+
+def test_tokens_beside_a_picture_lie_as_rows(tmp_path: Path) -> None:
+    """As a class token beside pixels that a convolution has computed, joined before they are transposed: the pixels are
+    copied in runs of channels, and rows are normalised as rows."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["a"]),
+        helper.make_node("Conv", ["a", "w1"], ["b"], pads=[1] * 4, group=C),
+        helper.make_node("Reshape", ["b", "flat"], ["c"]),
+        helper.make_node("Concat", ["token", "c"], ["d"], axis=2),
+        helper.make_node("Transpose", ["d"], ["e"], perm=[0, 2, 1]),
+        helper.make_node("LayerNormalization", ["e", "scale"], ["f"]),
+        helper.make_node("MatMul", ["f", "w2"], ["y"]),
+    ]
+    constants = {
+        "w0": rng.random((C, 3, 1, 1), np.float32), "w1": rng.random((C, 1, 3, 3), np.float32),
+        "flat": np.array([1, C, SIDE * SIDE]), "scale": np.ones(C, np.float32), "w2": rng.random((C, 16), np.float32),
+    }  # fmt: skip
+    shapes = {"x": (1, 3, SIDE, SIDE), "token": (1, C, 1)}
+    onnx.save(model(nodes, shapes, {"y": (1, SIDE * SIDE + 1, 16)}, constants), tmp_path / "net.onnx")
+    kernels = read_kernels(dlpack.build(tmp_path / "net.onnx", tmp_path / "bundle"))  # compared with onnxruntime
+    (norm,) = (k for k in kernels if k["computes"].startswith("NormalizeRows"))
+    assert norm["schedule"] == "rows"
+    text = (tmp_path / "bundle" / "net.cc").read_text(encoding="utf-8")
+    (copy,) = (k["name"] for k in kernels if f"[1x{C}x{SIDE * SIDE}]" in k["computes"] and "Copy" in k["computes"])
+    assert "store(y" in text.split(f"void {copy}(")[1].split("\n}")[0]  # whole vectors

@@ -47,6 +47,12 @@ def test_fused_loops_fold_back() -> None:
     ranges = {"f": (0, 55)}
     form = floordiv(f, 8, ranges) * 24 + floormod(f, 8, ranges) * 3
     assert merge_divmod(form) == f * 3
+    # Of three loops, in steps of 16 and a lane: the remainders by 3 and by 9 have other coefficients.
+    f, ranges = Linear.var("f") * 16 + Linear.var("lane"), {"f": (0, 8), "lane": (0, 15)}
+    inner = floormod(f, 9, ranges)
+    form = floordiv(f, 9, ranges) * 9 + floordiv(inner, 3, ranges) * 3 + floormod(f, 3, ranges)
+    assert merge_divmod(form) == f
+    assert merge_divmod(form + floormod(f, 5, ranges)) == f + floormod(f, 5, ranges)
 
 
 def elements(shape: tuple[int, ...], layout: Layout) -> list[int]:

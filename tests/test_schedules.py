@@ -160,3 +160,25 @@ def test_heads_are_joined_without_a_copy(tmp_path: Path) -> None:
     bundle = dlpack.build(tmp_path / "heads.onnx", tmp_path / "bundle")
     kernels = read_kernels(bundle)
     assert [k["computes"].split(":")[0] for k in kernels] == ["MatMul", "MatMul"]
+
+
+def test_sums_over_a_block_are_one_run(tmp_path: Path) -> None:
+    """As modulated convolutions have of their weights: three dimensions without gaps are summed in vectors."""
+    nodes = [
+        oh.make_node("Mul", ["x", "x"], ["squares"]),
+        oh.make_node("ReduceSum", ["squares", "axes"], ["sums"], keepdims=1),
+        oh.make_node("Sqrt", ["sums"], ["y"]),
+    ]
+    graph = oh.make_graph(
+        nodes,
+        "net",
+        [oh.make_tensor_value_info("x", 1, [6, 20, 3, 3])],
+        [oh.make_tensor_value_info("y", 1, None)],
+        [nh.from_array(np.array([1, 2, 3]), "axes")],
+    )
+    onnx.save(oh.make_model(graph, opset_imports=[oh.make_opsetid("", 17)], ir_version=9), tmp_path / "net.onnx")
+    options = Options(target="source", name="net", target_options={"machine": "avx2"})
+    bundle = dlpack.build(tmp_path / "net.onnx", tmp_path / "bundle", options)
+    (name,) = (k["name"] for k in read_kernels(bundle) if k["schedule"] == "rows")
+    text = (bundle / "net.cc").read_text(encoding="utf-8").split(f"void {name}(")[1].split("\n}")[0]
+    assert "hsum(" in text

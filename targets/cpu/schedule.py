@@ -14,7 +14,7 @@ from dlpack.kernels.spec import KernelSpec, Scheduled
 from dlpack.loops.lower import VECTOR_REDUCE
 from dlpack.targets.cpu.attention import attention, fuses
 from dlpack.targets.cpu.block_dot import block_dot, round_blocks
-from dlpack.targets.cpu.blocks import BlockInfo
+from dlpack.targets.cpu.blocks import Access, Axis, BlockInfo
 from dlpack.targets.cpu.dot import dot
 from dlpack.targets.cpu.machine import Machine, in_halves
 from dlpack.targets.cpu.pixels import pixels
@@ -160,6 +160,8 @@ def _vectorise_stage(state: State, block: Any, info: BlockInfo, order: Sequence[
     last = info.reduction[-1]
     others = [r for r in info.reads if r.buffer != info.writes[0].buffer]
     if any(r.strides.get(last.name) == 1 for r in others) and all(r.strides.get(last.name) in (0, 1) for r in others):
+        if len(reduction) > 1 and all(_one_run(r, info.reduction) for r in others):
+            reduction = [sch.fuse(*reduction)]
         sch.decompose_reduction(block, reduction[0])
         exact = state.spec.reduces and state.spec.tags and not state.spec.open  # ends with any pixel of a row
         if not exact or not state.spec.may_be_less(last.extent):
@@ -173,6 +175,14 @@ def _vectorise_stage(state: State, block: Any, info: BlockInfo, order: Sequence[
     sch.reorder(*[x for k, x in enumerate(spatial) if k != inner], vo, *reduction, vi)
     sch.vectorize(vi)
     sch.decompose_reduction(block, reduction[0])
+
+
+def _one_run(read: Access, axes: Sequence[Axis]) -> bool:
+    """Whether a read walks through memory without gaps along axes, of which the last is the innermost; or stands."""
+    steps = [read.strides.get(a.name) for a in axes]
+    if not any(steps):
+        return None not in steps
+    return all(outer == a.extent * (inner or 0) for outer, inner, a in zip(steps, steps[1:], axes[1:], strict=False))
 
 
 def _unit_axis(info: BlockInfo, axes: Sequence[Any]) -> int | None:

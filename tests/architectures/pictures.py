@@ -84,7 +84,8 @@ def torchvision_model(name: str, size: int) -> Callable[[], tuple[Any, dict[str,
         model = models.get_model(name, weights=None, num_classes=10, **more).eval()
         if more.get("weights_backbone", 0) is None:
             return _Out(model), {"x": picture(size)}
-        return model, {"x": picture(size) if size else noise(1, 3, 16, 64, 64)}
+        side = 224 if name == "s3d" else 64  # of a video; s3d averages 7 x 7 pixels of a 32nd
+        return model, {"x": picture(size) if size else noise(1, 3, 16, side, side)}
 
     return maker
 

@@ -24,6 +24,31 @@ def product_orders(graph: Graph, groups: list[Group]) -> dict[str, tuple[int, ..
     return out
 
 
+def concat_orders(graph: Graph, groups: list[Group]) -> dict[str, tuple[int, ...]]:
+    """What joins a picture's pixels with other tokens and is only transposed, so that channels are innermost, lies as
+    the transpose reads it, and as a convolution has computed the pixels."""
+    consumers, producers = graph.consumers(), graph.producers()
+    pictures = {g.output for g in groups if g.nodes[0].op in ("Convolution", "WinogradConvolution")}
+
+    def of_a_picture(value: str) -> bool:
+        node = producers.get(value)
+        while value not in pictures and node is not None and node.op in ("Reshape", "Flatten"):
+            value = node.inputs[0]
+            node = producers.get(value)
+        return value in pictures
+
+    out: dict[str, tuple[int, ...]] = {}
+    for node in graph.nodes:
+        value = node.outputs[0]
+        readers = consumers.get(value, [])
+        if node.op != "Concat" or value in graph.outputs or not all(n.op == "Transpose" for n in readers):
+            continue
+        perms = {tuple(n.attrs.get("perm", ())) for n in readers}
+        if len(perms) == 1 and (order := perms.pop())[-1:] == (1,) and any(of_a_picture(i) for i in node.inputs):
+            out[value] = order
+    return out
+
+
 def opened_orders(graph: Graph) -> dict[str, tuple[int, ...]]:
     """Values with all pairs of a sequence's elements, which attention has for each head, have the open dimension as the
     outermost: a shorter sequence then takes the first part of their memory, in place of a part for each head."""

@@ -22,7 +22,7 @@ from dlpack.graph.registry import Context
 from dlpack.kernels.backend import LayoutPreferences
 from dlpack.kernels.borders import Halo, nonnegative, wider_rows
 from dlpack.kernels.channels_last import channels_last_values
-from dlpack.kernels.orders import PRODUCTS, joined_orders, opened_orders, product_orders
+from dlpack.kernels.orders import PRODUCTS, concat_orders, joined_orders, opened_orders, product_orders
 from dlpack.loops.layout import Layout, channels_last, dense, is_dense, order_of
 
 
@@ -83,7 +83,8 @@ class _Placer:
         self.parents, self.halos, self.shared_pads = _destinations(graph, groups)
         self.wider = wider_rows(graph, self.halos)
         self.last = channels_last_values(graph, groups, prefer)
-        self.orders = {**opened_orders(graph), **joined_orders(graph), **product_orders(graph, groups)}
+        joins = {**joined_orders(graph), **concat_orders(graph, groups)}
+        self.orders = {**opened_orders(graph), **joins, **product_orders(graph, groups)}
         self.types = dict(graph.types)
         self.out = Placement(graph, [])
         for name in graph.inputs:

@@ -124,15 +124,29 @@ def _remainder(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> tuple
 
 
 def merge_divmod(form: Linear) -> Linear:
-    """Folds ``k*d*(a // d) + k*(a % d)`` back into ``k*a``: what fusing two loops over contiguous rows leaves."""
-    terms = dict(form.terms)
-    out = form
-    for atom, c in form.terms:
-        if isinstance(atom, DivMod) and atom.op == "%":
-            twin = DivMod("/", atom.form, atom.divisor)
-            if terms.get(twin) == c * atom.divisor:
-                out = out - Linear.var(atom) * c - Linear.var(twin) * (c * atom.divisor) + atom.form * c
-    return out
+    """Folds ``k*d*(a // d) + k*(a % d)`` back into ``k*a``, and ``k*d*((a % e) // d) + k*(a % d)`` into ``k*(a % e)``
+    where d divides e: what fusing loops over contiguous rows leaves."""
+    for rest, c in form.terms:
+        if not isinstance(rest, DivMod) or rest.op != "%":
+            continue
+        for twin, factor in form.terms:
+            pair = isinstance(twin, DivMod) and (twin.op, twin.divisor) == ("/", rest.divisor)
+            if isinstance(twin, DivMod) and pair and factor == c * rest.divisor and _remains(rest, twin.form):
+                return merge_divmod(form - Linear.var(rest) * c - Linear.var(twin) * factor + twin.form * c)
+    return form
+
+
+def _remains(rest: DivMod, form: Linear) -> bool:
+    """Whether `form` has the remainder `rest`: it is what that divides, or the remainder of this by a multiple."""
+    if form == rest.form:
+        return True
+    if form.const or len(form.terms) != 1:
+        return False
+    ((inner, c),) = form.terms
+    if not isinstance(inner, DivMod) or (inner.op, c) != ("%", 1) or inner.divisor % rest.divisor:
+        return False
+    apart = inner.form - rest.form
+    return not any(n % rest.divisor for n in (apart.const, *(n for _, n in apart.terms)))
 
 
 def _sorted(terms: Mapping[Atom, int]) -> tuple[tuple[Atom, int], ...]:
