@@ -50,7 +50,7 @@ class Lower:
     worth: float
 
 
-OF_TEXTS, OF_PICTURES = Lower(4, 0.04), Lower(2, 0.3)
+OF_TEXTS, OF_PICTURES = Lower(2, 0.04), Lower(2, 0.3)
 """A text may be short, while a picture has many rows of pixels, and its network many kernels."""
 
 IN_FLIGHT = 4, 8
