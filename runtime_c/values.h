@@ -100,8 +100,8 @@ void fill_halo(T* p, int rank, const int32_t* shape, const int32_t* low, const i
 struct tiled_rows { int whole, lower[3]; };
 
 // Of n rows: a bit of `more`, `less` and each of `masks` stands for a number of rows that are left.
-INLINE tiled_rows shared_rows(int n, int rows, uint32_t more, uint32_t less, const int (&heights)[4] = {},
-                              const uint32_t (&masks)[3] = {}) {
+INLINE tiled_rows shared_rows(int n, int rows, uint32_t more, uint32_t less,
+                              const int (&heights)[4] = {}, const uint32_t (&masks)[3] = {}) {
   const int rest = n % rows;
   tiled_rows r = {n / rows, {}};
   r.whole += r.whole > 0 && (less >> rest & 1) != 0 ? -1 : static_cast<int>(more >> rest & 1);

@@ -23,7 +23,7 @@ import dlpack
 from dlpack.errors import UnsupportedError, UsageError
 from dlpack.graph.pictures import open_pictures
 from dlpack.loops.ir import After, Open
-from dlpack.loops.rests import tiles_for
+from dlpack.loops.rests import OF_PICTURES, OF_TEXTS, tiles_for
 from dlpack.loops.sizes import Size, Tiles
 from dlpack.meaning.open_batch import Bounds, opened_batch
 from dlpack.meaning.open_sizes import OpenSizes
@@ -440,9 +440,9 @@ def test_bounds_have_steps() -> None:
 
 def test_lower_tiles_do_the_last_rows_where_they_are_faster() -> None:
     """Whole tiles, then at most one of each height but the lowest, and never beyond what whole tiles would do."""
-    assert tiles_for(2, 2, False) is None
-    for rows, vectors, far in ((12, 2, False), (8, 2, True), (14, 1, False), (9, 3, True)):
-        tiles = tiles_for(rows, vectors, far)
+    assert tiles_for(2, 2, False, OF_TEXTS) is None
+    for rows, vectors, far, lower in ((12, 2, False, OF_TEXTS), (8, 2, True, OF_TEXTS), (14, 1, False, OF_PICTURES)):
+        tiles = tiles_for(rows, vectors, far, lower)
         assert tiles is not None and [*tiles.lower] == sorted(tiles.lower, reverse=True)
         assert not [h for h in (rows, *tiles.lower) if h % tiles.unit]
         for n in range(1, 200):

@@ -142,7 +142,7 @@ def _plan(state: State, found: _Reduction) -> _Plan:
             found.broadcast,
             bool(found.packed) or found.broadcast,
             widths=blocks,
-            kind="open" if opened else "" if stays or short else "long",
+            kind=("open" if state.spec.open else "sized") if opened else "" if stays or short else "long",
         )
     window = _window(found, rows, machine, state.spec.reduces and bool(state.spec.tags))
     steps = tuple(a for a in info.reduction if a not in window)

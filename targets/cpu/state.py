@@ -17,7 +17,7 @@ from dlpack.loops.layout import Block, Layout, dense
 from dlpack.loops.lower import PARALLEL, lower_kernel
 from dlpack.loops.matrices import pairs_of_rows
 from dlpack.loops.opened import opened
-from dlpack.loops.rests import with_rests
+from dlpack.loops.rests import OF_PICTURES, OF_TEXTS, with_rests
 from dlpack.loops.sized import sized
 from dlpack.loops.slopes import larger_part
 from dlpack.loops.sums import start_from_addend
@@ -127,7 +127,8 @@ class State:
             kernel = sized(kernel, operands, shapes, self.spec.tags, self.spec.reduces)
         if self.spec.open or self.spec.tags:
             weights = (prod(map(int, self.spec.tensors[i].shape)) for i in self.spec.constant)
-            kernel = with_rests(kernel, any(are_far(n, self.machine) for n in weights))
+            kind = OF_TEXTS if self.spec.open else OF_PICTURES
+            kernel = with_rests(kernel, any(are_far(n, self.machine) for n in weights), kind)
         return Scheduled(kernel, self.packed, description)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import isqrt
 
 from dlpack.loops.lanes import PAIRED_STEPS
-from dlpack.loops.rests import beyond, tiles_for, whole_tiles
+from dlpack.loops.rests import OF_PICTURES, OF_TEXTS, beyond, tiles_for, whole_tiles
 from dlpack.targets.cpu.machine import Machine
 
 
@@ -15,6 +15,10 @@ from dlpack.targets.cpu.machine import Machine
 class Tile:
     rows: int
     columns: int
+
+
+LOWER = {"open": OF_TEXTS, "sized": OF_PICTURES}
+"""The lower tiles of the last rows, by the kind of what is open."""
 
 
 def choose_tile(
@@ -29,13 +33,13 @@ def choose_tile(
 ) -> Tile:
     """The tile with the least estimated cycles for a `rows x columns` result over `depth` steps: see `best_tile`.
 
-    `kind` "long": memory shall come in long runs, for what is read comes from beyond L1 each time; "open": a run may
-    have less rows, and `rows` is a multiple of the tile's height.
+    `kind` "long": memory shall come in long runs, for what is read comes from beyond L1 each time; "open" or
+    "sized" (pictures): a run may have less rows, and `rows` is a multiple of the tile's height.
     """
     whole = columns <= WIDEST_ALONE * machine.lanes  # then any tile reads all of a pixel, and so one long run
     if kind == "long" and not widths and not whole and (run := _long_tile(rows, columns, machine)):
         return run
-    heights = kind if kind == "open" else ""
+    heights = kind if kind in LOWER else ""
     return best_tile(rows, columns, depth, machine, broadcast, streamed, heights, widths)[0]
 
 
@@ -53,8 +57,8 @@ def best_tile(
 
     `broadcast`: each row brings one scalar per step (a product), not a vector (depthwise, pooling).
     `streamed`: each column vector brings one load per step (packed weights).
-    `heights`: "whole", and the tile's height divides the rows, if one of at least 4 does; "open", and it does, while a
-    run may have less rows, where what the last tile does beyond them counts.
+    `heights`: "whole", and the tile's height divides the rows, if one of at least 4 does; "open" or "sized", and it
+    does, while a run may have less rows, where what the last tile does beyond them counts.
     `widths`: the columns that a tile may have, those of weights that are packed already; by default any.
     """
     best: tuple[float, int, int, int] | None = None
@@ -72,8 +76,8 @@ def best_tile(
             if not fits(height, vectors, machine, broadcast, streamed):
                 continue
             cycles = _cycles(rows, height, vectors_total, vectors, depth, machine, broadcast, streamed)
-            if heights == "open":
-                cycles *= beyond(rows, height, vectors, are_far(columns * depth, machine))
+            if heights in LOWER:
+                cycles *= beyond(rows, height, vectors, are_far(columns * depth, machine), LOWER[heights])
             last = 0 if broadcast else rows % height or height  # of equal ones the most even: 4 + 3 rows, not 6 + 1
             key = (cycles, -last, -height * vectors, vectors)
             if best is None or key < best:
@@ -91,7 +95,7 @@ def open_cycles(rows: int, tile: Tile, columns: int, depth: int, machine: Machin
     vectors, total = tile.columns // machine.lanes, -(-columns // machine.lanes)
     half = replace(machine, l1=machine.l1 // 2)
     far = are_far(columns * depth, machine)
-    parts = ((lower_tiles and tiles_for(tile.rows, vectors, far)) or whole_tiles(tile.rows)).counts(rows)
+    parts = ((lower_tiles and tiles_for(tile.rows, vectors, far, OF_PICTURES)) or whole_tiles(tile.rows)).counts(rows)
     cycles = sum(_cycles(n * h, h, total, vectors, depth, half, True, True) for n, h in parts)
     block, weights = (machine.itemsize * depth * n for n in (tile.columns, columns))
     if block <= half.l1 // 2:

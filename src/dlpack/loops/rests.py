@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
 from math import inf
@@ -40,28 +40,41 @@ from dlpack.loops.ir import (
 )
 from dlpack.loops.row_loops import LONG, once_for_all_rows
 
+
+@dataclass(frozen=True)
+class Lower:
+    """Lower tiles have up to `most` heights, of which each beyond the first must save `worth` of the excess: it is
+    code."""
+
+    most: int
+    worth: float
+
+
+OF_TEXTS, OF_PICTURES = Lower(2, 0.04), Lower(2, 0.3)
+"""A text may be short, while a picture has many rows of pixels, and its network many kernels."""
+
 IN_FLIGHT = 4, 8
 """Fused multiply-adds that a processor has under way, where it starts one per cycle and where it starts two: a tile of
 fewer sums waits for its own."""
 
 
-def with_rests(kernel: Kernel, far: bool) -> Kernel:
-    """The kernel with loops over lower tiles behind each open one over register tiles; `far`: its weights come from
-    beyond L2."""
+def with_rests(kernel: Kernel, far: bool, lower: Lower) -> Kernel:
+    """The kernel with loops over lower tiles, `lower`, behind each open one over register tiles;
+    `far`: its weights come from beyond L2."""
     written = {p.name for p in kernel.params if p.written}
     written |= {s.name for s in walk(kernel.body) if isinstance(s, Array) and s.space is Space.SCRATCH}
-    return replace(kernel, body=_with_rests(kernel.body, written, {p.name for p in kernel.params}, far))
+    return replace(kernel, body=_with_rests(kernel.body, written, {p.name for p in kernel.params}, (far, lower)))
 
 
-def _with_rests(body: Block, written: set[str], params: set[str], far: bool) -> Block:
+def _with_rests(body: Block, written: set[str], params: set[str], kind: tuple[bool, Lower]) -> Block:
     out: list[Stmt] = []
     for s in body:
-        s = map_blocks(s, lambda block: _with_rests(block, written, params, far))
-        out.extend(_split(s, written, params, far) if isinstance(s, For) and s.open else [s])
+        s = map_blocks(s, lambda block: _with_rests(block, written, params, kind))
+        out.extend(_split(s, written, params, kind) if isinstance(s, For) and s.open else [s])
     return tuple(out)
 
 
-def _split(loop: For, written: set[str], params: set[str], far: bool) -> list[Stmt]:
+def _split(loop: For, written: set[str], params: set[str], kind: tuple[bool, Lower]) -> list[Stmt]:
     """The loop, whose last trip is left out where few rows remain, and one of lower tiles for these."""
     o = loop.open
     assert o is not None
@@ -81,7 +94,7 @@ def _split(loop: For, written: set[str], params: set[str], far: bool) -> list[St
     stores = [s for s in walk(loop.body) if isinstance(s, Store) and s.buffer in written]
     if not stride or len(stores) % rows:
         return [loop]
-    tiles = tiles_for(rows, len(stores) // rows, far)
+    tiles = tiles_for(rows, len(stores) // rows, *kind)
     if tiles is None:
         return [loop]
     first = replace(o, tiles=tiles)
@@ -99,24 +112,21 @@ def _split(loop: For, written: set[str], params: set[str], far: bool) -> list[St
 
 
 @cache
-def tiles_for(rows: int, vectors: int, far: bool) -> TiledRows | None:
-    """How tiles of `rows` by `vectors` and lower ones, of up to `HEIGHTS` heights, share the rows of a run in the least
+def tiles_for(rows: int, vectors: int, far: bool, lower: Lower) -> TiledRows | None:
+    """How tiles of `rows` by `vectors` and lower ones, `lower`, share the rows of a run in the least
     time; None where whole ones alone do."""
     best, tiles = _excess(whole_tiles(rows), vectors, far), None
-    for count in range(1, HEIGHTS + 1):
+    for count in range(1, lower.most + 1):
         for heights in combinations(range(min(rows, HIGHEST) - 1, 0, -1), count):
             shared = _shared(rows, heights, vectors)
-            excess = _excess(shared, vectors, far) + WORTH_CODE * (count - 1)
+            excess = _excess(shared, vectors, far) + lower.worth * (count - 1)
             if excess < best:
                 best, tiles = excess, shared
     return tiles
 
 
-HEIGHTS, HIGHEST = 4, 7
-"""How many lower heights there are at the most, and that each is below this."""
-
-WORTH_CODE = 0.04
-"""What a height beyond the second must save of the excess."""
+HIGHEST = 7
+"""Lower heights are below this."""
 
 
 def _excess(tiles: TiledRows, vectors: int, far: bool) -> float:
@@ -169,10 +179,11 @@ def row_cycles(tiles: TiledRows, vectors: int, n: int, far: bool) -> float:
     return cycles + tile_cycles(first, vectors, far) - tile_cycles(first, vectors, False)
 
 
-def beyond(rows: int, height: int, vectors: int, far: bool) -> float:
+def beyond(rows: int, height: int, vectors: int, far: bool, lower: Lower) -> float:
     """How much longer tiles take than the rows of a run need, for up to `rows` of them: the mean, where each doubling
     of the rows counts the same, and a part of the most of it."""
-    tiles, total, count, most = tiles_for(height, vectors, far) or whole_tiles(height), 0.0, 0.0, 0.0
+    tiles = tiles_for(height, vectors, far, lower) or whole_tiles(height)
+    total = count = most = 0.0
     for n in range(1, min(rows, MANY) + 1):
         part = row_cycles(tiles, vectors, n, far) / vectors / max(n, FAR if far else NEAR)
         total, count, most = total + part / n, count + 1 / n, max(most, part)

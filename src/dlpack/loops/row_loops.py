@@ -33,11 +33,11 @@ so many."""
 
 def once_for_all_rows(body: Block, name: str, rows: int, stride: int, written: set[str], least: int = 0) -> Block:
     """A tile's statements, of which the last store `rows` rows that lie `stride` apart in `written` buffers; `name`
-    begins new names. They stay as they are where the rows differ in more than their addresses and sums, or where there
-    are fewer than `least` operations behind a sum."""
+    begins new names. They stay as they are where the rows differ in more than their addresses and sums, where there
+    are fewer than `least` operations behind a sum, and where a loop would be as long as two rows."""
     first = next((k for k, s in enumerate(body) if _stores((s,), written)), len(body))
     head, tail = body[:first], body[first:]
-    if rows < 2 or not tail or any(len(_stores((s,), written)) != 1 or not isinstance(s, Scope | Store) for s in tail):
+    if rows < 3 or not tail or any(len(_stores((s,), written)) != 1 or not isinstance(s, Scope | Store) for s in tail):
         return body
     if sum(_work(e) for e in expressions(tail)) < least * len(tail):
         return body
