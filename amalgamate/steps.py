@@ -20,24 +20,20 @@ from dlpack.plan.program import (
     CallStep,
     CopyStep,
     CountStep,
-    DequantizeStep,
     FewCall,
     FillStep,
     HaloStep,
     LoopStep,
-    PackedDim,
     PixelsStep,
     Program,
-    RepackStep,
     RowsStep,
     ShareStep,
     SpreadStep,
     Step,
     Stride,
-    SumStep,
     TapsStep,
-    WinogradStep,
 )
+from dlpack.plan.weight_steps import DequantizeStep, PackedDim, RepackStep, SumStep, WinogradStep
 
 
 class StepPrinter:

@@ -15,19 +15,8 @@ import processes
 from dlpack.amalgamate.cpp import CPP_TYPE
 from dlpack.graph.ir import Graph
 from dlpack.plan.compiler import compile_graph
-from dlpack.plan.program import (
-    Address,
-    CallStep,
-    CopyStep,
-    DequantizeStep,
-    HaloStep,
-    LoopStep,
-    PackedDim,
-    Program,
-    RepackStep,
-    Step,
-    WinogradStep,
-)
+from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, Program, Step
+from dlpack.plan.weight_steps import DequantizeStep, PackedDim, RepackStep, WinogradStep
 from dlpack.targets.gpu.cuda import CudaPrinter, device_functions
 from dlpack.targets.gpu.launch import Launch, launch_of
 from dlpack.targets.gpu.machine import SM_53, Gpu

@@ -13,7 +13,8 @@ from dlpack.loops.ir import Assign, Declare, Expr, For, Kernel, Load, Op, Param,
 from dlpack.loops.nibbles import with_nibbles
 from dlpack.plan.memory import Arena
 from dlpack.plan.nibbles import in_nibbles
-from dlpack.plan.program import Address, CallStep, DequantizeStep, NamedKernel, PackedDim, Place, Program, ShapeSet
+from dlpack.plan.program import Address, CallStep, NamedKernel, Place, Program, ShapeSet
+from dlpack.plan.weight_steps import DequantizeStep, PackedDim
 from dlpack.targets.cpu.machine import AVX2, AVX512, AVX512VNNI, NEON, WASM
 from dlpack.targets.cpu.schedule import CpuBackend
 

@@ -13,21 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from dlpack.plan.program import (
-    Address,
-    CallStep,
-    CopyStep,
-    DequantizeStep,
-    HaloStep,
-    LoopStep,
-    PackedDim,
-    Place,
-    Program,
-    RepackStep,
-    ShapeSet,
-    Step,
-    Tensor,
-)
+from dlpack.plan.program import Address, CallStep, CopyStep, HaloStep, LoopStep, Place, Program, ShapeSet, Step, Tensor
+from dlpack.plan.weight_steps import DequantizeStep, PackedDim, RepackStep
 from dlpack.targets.gpu.launch import MOST_BLOCKS, launch_of
 from dlpack.targets.gpu.wgsl import Unsupported, WgslPrinter
 

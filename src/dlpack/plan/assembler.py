@@ -32,13 +32,12 @@ from dlpack.plan.program import (
     NamedKernel,
     Place,
     Program,
-    RepackStep,
     ShapeSet,
     Step,
     Tensor,
-    WinogradStep,
 )
 from dlpack.plan.trips import fills_borders, overwritable, rebound
+from dlpack.plan.weight_steps import RepackStep, WinogradStep
 from dlpack.plan.weights import dequantize_step, macs_of, operator_word, packed_dims, place_of, sum_step
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from dlpack.loops.ir import Kernel
 from dlpack.loops.nibbles import RANGES, with_nibbles
 from dlpack.plan.memory import ALIGNMENT
-from dlpack.plan.program import Address, DequantizeStep, Place, Program, Step
+from dlpack.plan.program import Address, Place, Program, Step
 from dlpack.plan.steps import calls, with_addresses
+from dlpack.plan.weight_steps import DequantizeStep
 
 
 def in_nibbles(program: Program, floats: int, dots: int = 0) -> Program:

@@ -11,7 +11,8 @@ from dlpack.graph.ir import Array, Graph
 from dlpack.graph.packed import Packed
 from dlpack.kernels.settled import Weight
 from dlpack.loops.layout import order_of
-from dlpack.plan.program import Address, DequantizeStep, PackedDim, Place, SumStep
+from dlpack.plan.program import Address, Place
+from dlpack.plan.weight_steps import DequantizeStep, PackedDim, SumStep
 
 
 def dequantize_step(
