@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass
-class Answerer:
+class Answerer(ABC):
     """`words` is a tokenizer.json's content; the other numbers are those of config.json."""
 
     words: Mapping[str, Any]
@@ -35,19 +36,21 @@ class Answerer:
         self.rng = np.random.default_rng(self.seed)
         self.make()
 
+    @abstractmethod
     def make(self) -> None:
         """Puts the tensors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def config(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """What config.json has."""
 
+    @abstractmethod
     def scores(self, heard: Array, tokens: Sequence[int]) -> Array:
         """Of all tokens to follow these of an answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encoded(self, source: Sequence[int]) -> Array:
-        raise NotImplementedError
+        """What the encoder makes of a text's tokens: [tokens, width]."""
 
     def put(self, name: str, *shape: int) -> None:
         spread = 1.6 / math.sqrt(math.prod(shape[1:])) if len(shape) > 1 else 0.2

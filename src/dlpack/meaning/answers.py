@@ -7,11 +7,11 @@ written. The ONNX metadata key `dlpack.answers` has it as JSON.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dlpack.errors import UsageError
+from dlpack.meaning.metadata import key_words, read_key
 
 METADATA_KEY = "dlpack.answers"
 
@@ -30,11 +30,8 @@ def from_metadata(metadata: Mapping[str, str]) -> Answers | None:
     """What the model's metadata say of answers; None where they say nothing. Raises UsageError for nonsense."""
     if METADATA_KEY not in metadata:
         return None
-    where = f"the model's metadata key {METADATA_KEY}"
-    try:
-        told = json.loads(metadata[METADATA_KEY])
-    except (ValueError, RecursionError) as e:
-        raise UsageError(f"{where} is not JSON: {e}") from e
+    where = key_words(METADATA_KEY)
+    told = read_key(metadata[METADATA_KEY], METADATA_KEY)
     if not isinstance(told, dict):
         raise UsageError(f"{where} is not a JSON object")
     lists = {key: told.get(key, []) for key in ("start", "suppressed")}

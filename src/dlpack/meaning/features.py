@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlpack.errors import UsageError
+from dlpack.meaning.metadata import key_words, read_key
 
 METADATA_KEY = "dlpack.features"
 MAX_FEATURES = 1 << 16
@@ -39,11 +40,8 @@ def to_metadata(names: Sequence[str], ranges: Sequence[Range]) -> str | None:
 
 def from_metadata(text: str, inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The manifest's `features` for a model with these inputs. Raises UsageError for what is none, or does not fit."""
-    where = f"the model's metadata key {METADATA_KEY}"
-    try:
-        told = json.loads(text)
-    except (ValueError, RecursionError) as e:
-        raise UsageError(f"{where} is not JSON: {e}") from e
+    where = key_words(METADATA_KEY)
+    told = read_key(text, METADATA_KEY)
     columns = inputs[0]["shape"][-1] if inputs and len(inputs[0]["shape"]) == 2 else 0
     if not isinstance(told, list) or len(told) != columns or columns > MAX_FEATURES:
         raise UsageError(f"{where} is no list with an object for each of the {columns} columns of the first input")

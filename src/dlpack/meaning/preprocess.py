@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import UsageError
+from dlpack.meaning.metadata import key_words, read_key
 from dlpack.meaning.quantization import Quantization, quantization_of
 
 Array = np.ndarray[Any, Any]
@@ -123,11 +124,8 @@ def read_option(text: str) -> dict[str, Any]:
 
 def from_metadata(text: str, sets: Sequence[Inputs]) -> tuple[Preprocess | None, ...]:
     """The preprocessing in the model's metadata key `dlpack.preprocess`: JSON that cannot refer to a file."""
-    where = "the model's metadata key dlpack.preprocess"
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as e:
-        raise UsageError(f"{where} is not JSON: {e}") from e
+    where = key_words("dlpack.preprocess")
+    value = read_key(text, "dlpack.preprocess")
     return for_sets(_with_preset(value, where), sets, where)
 
 

@@ -6,7 +6,6 @@ tensor, as ONNX's QuantizeLinear and TensorFlow Lite define it. `web/quantizatio
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import UsageError
+from dlpack.meaning.metadata import key_words, read_key
 
 Array = np.ndarray[Any, Any]
 
@@ -79,11 +79,8 @@ def is_real(tensor: Mapping[str, Any]) -> bool:
 
 def from_metadata(text: str) -> dict[str, Quantization]:
     """The quantisation in the model's metadata key `dlpack.quantization`, by input or output. Raises UsageError."""
-    where = f"the model's metadata key {METADATA_KEY}"
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as e:
-        raise UsageError(f"{where} is not JSON: {e}") from e
+    where = key_words(METADATA_KEY)
+    found = read_key(text, METADATA_KEY)
     good = isinstance(found, dict) and all(
         isinstance(q, dict)
         and set(q) == {"scale", "zero_point"}

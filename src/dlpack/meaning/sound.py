@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import UsageError
+from dlpack.meaning.metadata import key_words, read_key
 
 Array = np.ndarray[Any, Any]
 Inputs = Sequence[Mapping[str, Any]]
@@ -160,11 +161,8 @@ def _parsed(text: str, where: str) -> Any:
 
 def from_metadata(text: str, sets: Sequence[Inputs]) -> Sound:
     """The same in the model's metadata key `dlpack.sound`: JSON that cannot refer to a file."""
-    where = f"the model's metadata key {METADATA_KEY}"
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError) as e:
-        raise UsageError(f"{where} is not JSON: {e}") from e
+    where = key_words(METADATA_KEY)
+    read_key(text, METADATA_KEY)
     return read_sound(text, sets, where)
 
 

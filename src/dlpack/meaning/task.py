@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from dlpack.errors import UsageError
+from dlpack.meaning.metadata import key_words, read_key
 from dlpack.meaning.quantization import dequantized, is_real, quantization_of
 
 Array = np.ndarray[Any, Any]
@@ -84,11 +85,8 @@ def read_option(text: str) -> Any:
 
 def from_metadata(text: str, inputs: Tensors, outputs: Tensors) -> dict[str, Any]:
     """The task in the model's metadata key `dlpack.task`: JSON that cannot refer to a file."""
-    where = "the model's metadata key dlpack.task"
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as e:
-        raise UsageError(f"{where} is not JSON: {e}") from e
+    where = key_words("dlpack.task")
+    value = read_key(text, "dlpack.task")
     return from_json(value, inputs, outputs, where)
 
 
