@@ -119,7 +119,8 @@ def _of_tiles(var: str, o: Open) -> list[str]:
             lines.append(f"const int tile{k} = {number} < tile_count ? {number} : tile_count - 1;")
             number = f"tile{k}"
         number = number if number.isidentifier() else f"({number})"
-        lines.append(f"const int {row} = {number} / tile_columns, {column} = {number} % tile_columns;")
+        of_rows = f"{row} = {number} / tile_columns, {column} = {number} % tile_columns"
+        lines.append(f"const int {of_rows if row else f'{column} = {number}'};")
     return lines
 
 

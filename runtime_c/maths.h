@@ -557,18 +557,23 @@ template <class V> INLINE V sqrt_(V x) {
 // 1 / sqrt(x), 1.5 ulp.
 template <class V> INLINE V rsqrt_(V x) { return splat<V>(1) / sqrt_(x); }
 
+//@ section scaled
+#if defined(__AVX512F__)
+// x 2^(the greatest integer not above n), rounded once.
+INLINE vec<float, 16> scaled(vec<float, 16> x, vec<float, 16> n) {
+  vec<float, 16> y;
+  asm("vscalefps %2, %1, %0" : "=v"(y) : "v"(x), "v"(n));
+  return y;
+}
+#endif
+
 //@ section power_of_two
+//@ needs scaled
 // 2^n for normal results: -126 <= n <= 127 for float, -1022 <= n <= 1023 for double.
 template <class V> INLINE V power_of_two(ints<V> n) {
   if constexpr (sizeof(elem<V>) == 4) return bits_as<V>((bits_as<uints<V>>(n) + 127u) << 23);
   else return bits_as<V>((bits_as<uints<V>>(n) + 1023u) << 52);
 }
-#if defined(__AVX512F__)
-// x 2^(the greatest integer not above n), rounded once.
-INLINE vec<float, 16> scaled(vec<float, 16> x, vec<float, 16> n) {
-  return __builtin_ia32_scalefps512_mask(x, n, x, static_cast<uint16_t>(-1), 4);
-}
-#endif
 // x 2^n, exact unless the result is denormal or overflows: applied in two steps, of which only the
 // last rounds.
 template <class V> INLINE V times_power_of_two(V x, ints<V> n) {
@@ -599,7 +604,7 @@ template <class V> INLINE exp_parts<V> split_exp(V x) {
 }
 
 //@ section exp_by_roots
-//@ needs power_of_two madd look_up_16
+//@ needs scaled madd look_up_16
 #if defined(__AVX512F__)
 // 2^(k/16)
 constexpr vec<float, 16> kRootsOfTwo = {
@@ -607,8 +612,8 @@ constexpr vec<float, 16> kRootsOfTwo = {
     0x1.4bfdaep+0f, 0x1.5ab07ep+0f, 0x1.6a09e6p+0f, 0x1.7a1148p+0f, 0x1.8ace54p+0f, 0x1.9c4918p+0f,
     0x1.ae89fap+0f, 0x1.c199bep+0f, 0x1.d5818ep+0f, 0x1.ea4afap+0f};
 
-// e^x 2^k for -105 <= x <= 90: x is n ln2 + r with 16 n an integer, whose low bits look up a root, so
-// that |r| <= ln2 / 32 needs three terms of the series.
+// e^x 2^k for -105 <= x <= 90: x is n ln2 + r with 16 n an integer, whose low bits look up a root,
+// so that |r| <= ln2 / 32 needs three terms of the series.
 INLINE vec<float, 16> exp_by_roots(vec<float, 16> x, int k) {
   typedef vec<float, 16> V;
   const V shift = splat<V>(0x1.8p19f), shifted = madd(x, splat<V>(0x1.715476p0f), shift),

@@ -122,7 +122,7 @@ def test_it_is_an_option_of_targets_for_arm(name: str) -> None:
     [
         (["--target", "windows", *"--arithmetic float16".split()], "is an option of android, ios, linux-arm64, "),
         (["--target", "linux-arm64", *"--arithmetic float16".split()], "add --weights-type float16"),
-        (["--target", "linux-arm64", *"--arithmetic half".split()], "known are float32 and float16"),
+        (["--target", "linux-arm64", *"--arithmetic half".split()], "known are float32, float16 and int8"),
     ],
 )
 def test_wrong_use_is_refused(arguments: list[str], said: str, tmp_path: Path) -> None:

@@ -149,6 +149,28 @@ def test_along_one_side(name: str, tmp_path: Path) -> None:
             close(predictor.run(question(name, size)), expected(tmp_path / "net.onnx", question(name, size)))
 
 
+@pytest.mark.parametrize("height", [4, 8, 20])
+def test_one_row_of_tiles(height: int, tmp_path: Path) -> None:
+    """Lines of text whose last convolutions have a single row of tiles, or of pixels: a tile's number is its column."""
+    size = [1, 3, height, "n"]
+    nodes = [
+        node("Conv", ["sound", "w0"], ["a"], "half", pads=[1] * 4, strides=[2, 2]),
+        node("Conv", ["a", "w1"], ["b"], "quarter", pads=[1] * 4, strides=[2, 2]),
+        node("Conv", ["b", "w2"], ["c"], "third", pads=[1] * 4),
+        node("Relu", ["c"], ["d"]),
+        node("Conv", ["d", "w2"], ["y"], "last", pads=[1] * 4),
+    ]
+    made = model(nodes, {"sound": size}, ["y"], w0=weights(16, 3, 3, 3), w1=weights(32, 16, 3, 3),
+                 w2=weights(32, 32, 3, 3))  # fmt: skip
+    onnx.save(made, tmp_path / "net.onnx")
+    (_,), batch = opened_batch([f"sound=1x3x{height}x{{8..90}}"])
+    bundle = build(tmp_path / "net.onnx", tmp_path / "net", Options(shapes={"sound": (1, 3, height, 8)}, batch=batch))
+    with dlpack.load(bundle) as predictor:
+        for width in (8, 9, 17, 61, 90, 13):
+            data = {"sound": np.random.default_rng(width).standard_normal((1, 3, height, width)).astype(np.float32)}
+            close(predictor.run(data), expected(tmp_path / "net.onnx", data))
+
+
 @pytest.mark.parametrize("target", ["linux-arm64", "x86-64-v3", "wasm"])
 def test_other_machines(target: str, tmp_path: Path) -> None:
     """A build verifies the bounds and lengths between, where the machine can be emulated."""

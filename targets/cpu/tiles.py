@@ -61,7 +61,7 @@ def best_tile(
     does, while a run may have less rows, where what the last tile does beyond them counts.
     `widths`: the columns that a tile may have, those of weights that are packed already; by default any.
     """
-    best: tuple[float, int, int, int] | None = None
+    best: tuple[float, int, int, int, int] | None = None
     whole = bool(heights) and any(rows % h == 0 for h in range(min(4, rows), min(rows, machine.tallest) + 1))
     vectors_total = -(-columns // machine.lanes)
     widest, tallest = 8, machine.tallest
@@ -79,7 +79,8 @@ def best_tile(
             if heights in LOWER:
                 cycles *= beyond(rows, height, vectors, are_far(columns * depth, machine), LOWER[heights])
             last = 0 if broadcast else rows % height or height  # of equal ones the most even: 4 + 3 rows, not 6 + 1
-            key = (cycles, -last, -height * vectors, vectors)
+            padding = -vectors_total % vectors if streamed else 0  # of the weights' last block
+            key = (cycles, -last, padding, -height * vectors, vectors)
             if best is None or key < best:
                 best = key
                 tile = Tile(height, vectors * machine.lanes)

@@ -116,7 +116,10 @@ template <class F, class X, class... R> INLINE float of_products(F f, X x, R... 
   return static_cast<float>(f(products(x, rest...)));
 }
 
+//@ section scaled
+
 //@ section exp_by_roots
+
 //@ section erfc_parts
 
 //@ section float_of_half

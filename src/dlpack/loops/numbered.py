@@ -96,7 +96,7 @@ class _Numbering:
         assert o is not None
         t = Linear.var(loop.var)
         body = self.placed(loop.body, o.band.var, o.band.most, t) if o.band else self.placed(loop.body, loop.var, 1)
-        return replace(loop, open=replace(o, places=PLACE), body=body)
+        return replace(loop, open=replace(o, places=self.named(PLACE)), body=body)
 
     def together(self, loop: For) -> For:
         """A loop whose trips do several tiles at once. Behind the last tile of a picture, it is computed again, and not
@@ -126,22 +126,32 @@ class _Numbering:
             return tuple(out)
 
         places = tuple((f"row{k}", f"column{k}") for k in range(o.by))
-        return replace(loop, open=replace(o, places=places), body=self.placed(guarded(loop.body), loop.var, o.by))
+        return replace(
+            loop, open=replace(o, places=self.named(places)), body=self.placed(guarded(loop.body), loop.var, o.by)
+        )
 
     def tile_in(self, index: Linear, var: str, by: int) -> int:
         """Which of its trip's tiles an address is of: trips go along columns."""
-        step = dict(index.terms)[DivMod("%", Linear.var(var), self.tiles.wide // by)] // by
+        step = dict(index.terms)[self.column(index, var, by)] // by
         return index.const // step
+
+    def named(self, places: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """Places by row and column; of one row, whose number nothing needs, without a name for it."""
+        return tuple(("", column) for _, column in places) if self.grid[0] == 1 else places
+
+    def column(self, index: Linear, var: str, by: int) -> DivMod | str:
+        """How an address names the column of its trip: of one row, TVM may have seen that it is the trip itself."""
+        one_row = self.grid[0] == 1 and var in dict(index.terms)
+        return var if one_row else DivMod("%", Linear.var(var), self.tiles.wide // by)
 
     def placed(self, body: Block, var: str, by: int, within: Linear | None = None) -> Block:
         """Statements that know their tile's row and column. In the schedule, a row has a whole number of trips of the
         loop over `var`, with `by` tiles each, of which a statement is for the one `within`, or for one of several."""
-        trips = self.tiles.wide // by
-        row, column = (DivMod(op, Linear.var(var), trips) for op in "/%")
+        row = DivMod("/", Linear.var(var), self.tiles.wide // by)
 
         def form(index: Linear) -> Linear:
             terms = dict(index.terms)
-            along = terms.pop(column, 0)
+            along = terms.pop(self.column(index, var, by), 0)
             if not along and row not in terms:
                 return index
             step, rest = divmod(along, by)
@@ -150,11 +160,13 @@ class _Numbering:
             names = PLACE[0] if within or by == 1 else (f"row{tile}", f"column{tile}")
             down = terms.pop(row, 0)
             out = Linear(index.const, tuple(terms.items())) - (within or Linear(tile)) * step
-            return out + Linear.var(names[0]) * down + Linear.var(names[1]) * step
+            out += Linear.var(names[1]) * step
+            return out if self.grid[0] == 1 else out + Linear.var(names[0]) * down
 
         def of_trips(e: Expr) -> bool:
             """Whether a condition is one of whole trips: in a run, none begins beyond the picture."""
-            along = [dict(i.terms).get(column, 0) for i in map(_form, e.args) if i] if isinstance(e, Op) else []
+            forms = filter(None, map(_form, e.args)) if isinstance(e, Op) else ()
+            along = [dict(i.terms).get(self.column(i, var, by), 0) for i in forms]
             return any(step % by for step in along)
 
         body = map_forms(_without(body, of_trips), form)
