@@ -178,7 +178,8 @@ class Open:
     """A trip is that of a whole tile of rows, and lower ones follow."""
     band: Band | None = None
     places: tuple[tuple[str, str], ...] = ()
-    """The integers that have the row ("": there is one) and the column of each of a trip's tiles; behind the last, its."""
+    """The integers that have the row ("": there is one) and the column of each of a trip's tiles; behind the last,
+    its."""
 
     @property
     def exact(self) -> bool:
