@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hub_folders import write_folder
 
 Array = np.ndarray[Any, Any]
 
@@ -61,17 +61,7 @@ class Answerer(ABC):
 
     def save(self, folder: Path) -> Path:
         """The files that Hugging Face's folders have."""
-        folder.mkdir(exist_ok=True)
-        for name, content in (("config", self.config()), ("tokenizer", self.words)):
-            (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
-        header, data = {}, b""
-        for name, tensor in self.tensors.items():
-            places = [len(data), len(data) + tensor.nbytes]
-            header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": places}
-            data += tensor.tobytes()
-        text = json.dumps(header).encode()
-        (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
-        return folder
+        return write_folder(folder, {"config": self.config(), "tokenizer": self.words}, self.tensors)
 
     def weight(self, name: str) -> Array:
         return self.tensors[name].astype(np.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hub_folders import write_folder
 
 from dlpack.meaning.sound import Sound
 
@@ -85,18 +85,8 @@ class Whisper:
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
         added = [{"id": number, "content": name, "special": True, **flags} for name, number in ids.items()]
         words = {**self.words, "added_tokens": [*self.words["added_tokens"], *added]}
-        folder.mkdir(exist_ok=True)
-        for name, content in (("config", config), ("generation_config", generation), ("preprocessor_config", sound),
-                              ("tokenizer", words)):  # fmt: skip
-            (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
-        header, data = {}, b""
-        for name, tensor in self.tensors.items():
-            places = [len(data), len(data) + tensor.nbytes]
-            header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": places}
-            data += tensor.tobytes()
-        text = json.dumps(header).encode()
-        (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
-        return folder
+        files = {"config": config, "generation_config": generation, "preprocessor_config": sound, "tokenizer": words}
+        return write_folder(folder, files, self.tensors)
 
     # --- with NumPy, in double
 
