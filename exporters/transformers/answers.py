@@ -14,8 +14,7 @@ from dlpack.errors import ModelError, UsageError
 from dlpack.exporters.base import Exported, ExportOptions, set_metadata
 from dlpack.exporters.builder import Array
 from dlpack.exporters.transformers import bart, t5
-from dlpack.exporters.transformers.encoder_decoder import read_tensors, settings, weight_files
-from dlpack.exporters.transformers.optimum import check_exported, read_exported
+from dlpack.exporters.transformers.encoder_decoder import made_of, settings, weight_files
 from dlpack.meaning.answers import METADATA_KEY
 
 FAMILIES = (*bart.KINDS, *t5.KINDS)
@@ -33,14 +32,7 @@ def export_answers(folder: Path, options: ExportOptions) -> Exported:
     if options.shapes:
         raise UsageError("the sizes of this model are --source and --context: remove --shape")
     config, files = settings(folder, "config.json"), weight_files(folder)
-    if files[0].suffix == ".onnx":
-        tensors, given = read_exported(files[0], files[1])
-        graph = _graph(config, tensors, f"{files[0].name} and {files[1].name}")
-        model = graph.model()
-        check_exported(model, given)
-    else:
-        graph = _graph(config, read_tensors(files), "")
-        model = graph.model()
+    graph, model = made_of(files, lambda tensors, exported: _graph(config, tensors, exported))
     told = {**config, **{k: v for k, v in settings(folder, "generation_config.json").items() if v is not None}}
     answers, said = _answers(told, graph.known)
     if not (folder / "tokenizer.json").is_file() and (pieces := _pieces(folder)):

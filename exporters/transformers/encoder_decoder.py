@@ -7,9 +7,9 @@ positions from the length of the past; here slots of the past may be empty. Neit
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -18,7 +18,7 @@ from dlpack.errors import ModelError, UnsupportedError, UsageError
 from dlpack.exporters.base import parse_json, read_text
 from dlpack.exporters.builder import Array
 from dlpack.exporters.pytorch.weights import read_safetensors
-from dlpack.exporters.transformers.optimum import DECODERS, ENCODER, exported_files
+from dlpack.exporters.transformers.optimum import DECODERS, ENCODER, check_exported, exported_files, read_exported
 
 OPSET = 17
 MOST_LAYERS = 256
@@ -54,6 +54,28 @@ def read_tensors(files: Sequence[Path]) -> dict[str, Array]:
     for file in files:
         tensors |= read_safetensors(file)
     return tensors
+
+
+class Network(Protocol):
+    """What a folder's numbers and tensors make."""
+
+    def model(self) -> ModelProto: ...
+
+
+Made = TypeVar("Made", bound=Network)
+
+
+def made_of(files: Sequence[Path], make: Callable[[Mapping[str, Array], str], Made]) -> tuple[Made, ModelProto]:
+    """What `make` makes of the tensors in these files of `weight_files`, and its model; of optimum's files, whose names
+    it is given, the model is compared with them. Raises ModelError for damaged files, or where it differs."""
+    if files[0].suffix != ".onnx":
+        made = make(read_tensors(files), "")
+        return made, made.model()
+    tensors, given = read_exported(files[0], files[1])
+    made = make(tensors, f"{files[0].name} and {files[1].name}")
+    model = made.model()
+    check_exported(model, given)
+    return made, model
 
 
 def number_of(config: Mapping[str, Any], key: str, *others: str) -> int:

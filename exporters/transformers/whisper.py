@@ -19,12 +19,11 @@ from dlpack.exporters.builder import Array
 from dlpack.exporters.transformers.encoder_decoder import (
     MOST_LAYERS,
     Layers,
+    made_of,
     number_of,
-    read_tensors,
     settings,
     weight_files,
 )
-from dlpack.exporters.transformers.optimum import check_exported, read_exported
 from dlpack.meaning.sound import METADATA_KEY as SOUND
 from dlpack.meaning.speech import METADATA_KEY as SPEECH
 from dlpack.meaning.speech import NONE
@@ -42,14 +41,7 @@ def export_whisper(folder: Path, options: ExportOptions) -> Exported:
     sound = settings(folder, "preprocessor_config.json")
     sizes = _Sizes(settings(folder, "config.json"), sound)
     files = weight_files(folder)
-    if files[0].suffix == ".onnx":
-        tensors, given = read_exported(files[0], files[1])
-        graph = _Whisper(sizes, tensors, f"{files[0].name} and {files[1].name}")
-        model = graph.model()
-        check_exported(model, given)
-    else:
-        graph = _Whisper(sizes, read_tensors(files), "")
-        model = graph.model()
+    graph, model = made_of(files, lambda tensors, exported: _Whisper(sizes, tensors, exported))
     speech, said = _speech(folder, graph.sizes)
     set_metadata(model, SOUND, json.dumps(_sound(sound, graph.sizes)))
     set_metadata(model, SPEECH, json.dumps(speech))
